@@ -170,7 +170,8 @@ class CurvatureEstimate:
         trace: Trace of the block.
         trace_sd: Its standard error over the calibration samples (data error; probe error included).
         top_eigenvalues: Largest eigenvalues, descending. Biased upward when samples are few.
-        samples: Calibration samples that went in.
+        samples: Calibration samples that the trace comes from.
+        eigenvalue_samples: Calibration samples that the eigenvalues come from.
         seed: Seed of the probes.
     """
 
@@ -180,6 +181,7 @@ class CurvatureEstimate:
     trace_sd: float
     top_eigenvalues: tuple[float, ...]
     samples: int
+    eigenvalue_samples: int
     seed: int
 
 

@@ -1,0 +1,197 @@
+"""One pass over the calibration data: what goes into each layer, and what comes back to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from paredown.errors import ParedownError
+from paredown.specs import LayerRef
+from paredown.tasks import Batch
+
+Objective = Callable[[Batch], Tensor]
+"""A batch to the scalar whose gradients are wanted."""
+
+CAPTURE_BYTES = 1_500_000_000
+"""Inputs and gradients that are held at once; more layers than fit take another pass."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Part:
+    """One call of one module that uses a layer's weight, over one batch.
+
+    Attributes:
+        kind: ``dense`` for a matrix product, ``lookup`` for an embedding.
+        inputs: Activations [samples, tokens, in], or token ids [samples, tokens].
+        gradients: Of the objective with respect to the module's output, [samples, tokens, out].
+        mask: Which tokens are real, [samples, tokens]; None where all are.
+    """
+
+    kind: Literal["dense", "lookup"]
+    inputs: Tensor
+    gradients: Tensor
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Captured:
+    """What a layer saw: per batch, its parts (several where a weight is tied or used twice).
+
+    Attributes:
+        layer: The layer.
+        batches: Per batch, the parts. Gradients of padded tokens are zero, for nothing that counts depends on them.
+    """
+
+    layer: LayerRef
+    batches: tuple[tuple[Part, ...], ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LayerStats:
+    """Statistics of a layer's inputs over the real tokens.
+
+    Attributes:
+        layer: The layer's name.
+        tokens: How many there were.
+        input_second_moment: Mean of x xᵀ, [in, in]; for a lookup the share of each row, [rows].
+        input_abs_max: Largest magnitude of each input, [in]; empty for a lookup.
+    """
+
+    layer: str
+    tokens: int
+    input_second_moment: Tensor
+    input_abs_max: Tensor
+
+
+def capture(model: nn.Module, layers: Sequence[LayerRef], batches: Sequence[Batch], objective: Objective) -> dict[str, Captured]:
+    """Run the objective forward and backward on every batch and keep what the layers need.
+
+    One forward and one backward pass to the layers' outputs a batch; no gradient of a weight is formed.
+
+    Args:
+        model: In evaluation mode, its parameters without gradients.
+        layers: The layers of interest; their inputs and gradients stay in memory (`passes` splits a long list).
+        batches: Calibration data.
+        objective: What is differentiated.
+
+    Returns:
+        Layer name to what it saw; a layer that no batch ran is absent.
+
+    Raises:
+        ParedownError: If the model is in training mode, or the objective is not finite on some batch.
+    """
+    if model.training:
+        raise ParedownError("the model is in training mode, where dropout makes every pass differ; call model.eval() first")
+    seen: dict[str, list[tuple[Part, ...]]] = {layer.name: [] for layer in layers}
+    for index, batch in enumerate(batches):
+        with _recording(model, layers, len(batch.ids), _mask(batch)) as calls, torch.enable_grad():
+            value = objective(batch)
+            if not torch.isfinite(value):
+                raise ParedownError(
+                    f"the loss is {value.item()} on calibration batch {index} (samples {batch.ids[0]} to {batch.ids[-1]});"
+                    " look for NaN or infinite weights, or for inputs that the model can't take"
+                )
+            value.backward()
+        for name, parts in calls.items():
+            if parts:
+                seen[name].append(tuple(part.finished() for part in parts))
+    by_name = {layer.name: layer for layer in layers}
+    return {name: Captured(by_name[name], tuple(parts)) for name, parts in seen.items() if parts}
+
+
+def passes(layers: Sequence[LayerRef], tokens: int, *, limit_bytes: int = CAPTURE_BYTES) -> Iterator[tuple[LayerRef, ...]]:
+    """Split the layers into consecutive runs whose inputs and gradients fit into `limit_bytes` for that many tokens."""
+    run: list[LayerRef] = []
+    used = 0
+    for layer in layers:
+        need = 4 * tokens * sum(layer.shape)
+        if run and used + need > limit_bytes:
+            yield tuple(run)
+            run, used = [], 0
+        run.append(layer)
+        used += need
+    if run:
+        yield tuple(run)
+
+
+def statistics(captured: Captured) -> LayerStats:
+    """The input statistics of one layer, over its real tokens, accumulated in float32 per batch and float64 over batches."""
+    layer = captured.layer
+    if all(part.kind == "lookup" for parts in captured.batches for part in parts):
+        counts = torch.zeros(layer.shape[0], dtype=torch.float64)
+        for part in (part for parts in captured.batches for part in parts):
+            counts += torch.bincount(_real(part.inputs, part.mask), minlength=layer.shape[0])
+        tokens = int(counts.sum())
+        return LayerStats(layer.name, tokens, (counts / max(tokens, 1)).float(), torch.empty(0))
+    width = layer.shape[1]
+    moment, largest, tokens = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width), 0
+    for part in (part for parts in captured.batches for part in parts if part.kind == "dense"):
+        rows = _real(part.inputs, part.mask)
+        moment += (rows.T @ rows).double()
+        largest = torch.maximum(largest, rows.abs().amax(0))
+        tokens += len(rows)
+    return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)
+
+
+def _real(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The real tokens in one row: [tokens, ...]."""
+    return values.flatten(0, 1) if mask is None else values[mask]
+
+
+def _mask(batch: Batch) -> Tensor | None:
+    mask = batch.inputs.get("attention_mask")
+    return None if mask is None or mask.dim() != 2 or bool(mask.all()) else mask.bool()
+
+
+class _Call:
+    """A part in the making: the gradient comes later than the input."""
+
+    def __init__(self, kind: Literal["dense", "lookup"], inputs: Tensor, output: Tensor, mask: Tensor | None) -> None:
+        self.kind: Literal["dense", "lookup"] = kind
+        self.inputs = inputs
+        self.shape = output.shape
+        self.mask = mask
+        self.gradient: Tensor | None = None
+        output.register_hook(self._take)
+
+    def _take(self, gradient: Tensor) -> None:
+        self.gradient = gradient.detach()
+
+    def finished(self) -> Part:
+        gradient = self.gradient if self.gradient is not None else torch.zeros(self.shape)
+        return Part(self.kind, self.inputs, gradient.reshape(*self.inputs.shape[:2], -1), self.mask)
+
+
+@contextmanager
+def _recording(model: nn.Module, layers: Sequence[LayerRef], samples: int, mask: Tensor | None) -> Iterator[dict[str, list[_Call]]]:
+    calls: dict[str, list[_Call]] = {layer.name: [] for layer in layers}
+    modules = dict(model.named_modules(remove_duplicate=False))
+
+    def recorder(name: str):  # noqa: ANN202
+        def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            kind: Literal["dense", "lookup"] = "lookup" if isinstance(module, nn.Embedding) else "dense"
+            inputs = arguments[0].detach()
+            inputs = inputs.unsqueeze(0) if kind == "lookup" and inputs.dim() == 1 else inputs
+            output = output if output.requires_grad else output.detach().requires_grad_()
+            if kind == "lookup" and inputs.shape[0] == 1 and samples > 1:  # positions are looked up once for the whole batch
+                inputs = inputs.expand(samples, -1)
+                output = output.expand(samples, *output.shape[-2:])
+            width = inputs.shape[-1:] if kind == "dense" else ()
+            inputs = inputs.reshape(samples, -1, *width)
+            fits = mask is not None and inputs.shape[1] == mask.shape[1]
+            calls[name].append(_Call(kind, inputs, output, mask if fits else None))
+            return output
+
+        return record
+
+    handles = [modules[path].register_forward_hook(recorder(layer.name)) for layer in layers for path in (layer.name, *layer.tied_to)]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()

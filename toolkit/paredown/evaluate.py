@@ -1,0 +1,178 @@
+"""What a plan really does: metric with interval, loss, KL to the original model, flipped predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paredown.errors import ParedownError
+from paredown.specs import Measurement, Metric, Plan, Split
+from paredown.tasks import Batch, Predictions, Scores, Task
+
+RESAMPLES = 2000
+"""Bootstrap resamples of a metric's interval."""
+
+EMULATED = "dequantized float32 weights (emulated)"
+"""Kernel of a measurement that multiplies by the exactly dequantized weights, for want of a low-bit kernel."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Observation:
+    """What one model answered on a split.
+
+    Attributes:
+        predictions: Per batch; empty where the task offers no logits.
+        scores: The metric's terms per sample.
+        seconds: Wall time of the forward passes.
+        units: Counted units.
+    """
+
+    predictions: tuple[Predictions, ...]
+    scores: Scores
+    seconds: float
+    units: int
+
+
+def observe(model: nn.Module, task: Task, batches: Sequence[Batch]) -> Observation:
+    """Run a model over the batches.
+
+    Raises:
+        ParedownError: If the model's outputs or the metric's terms are not finite.
+    """
+    predictions: list[Predictions] = []
+    started = time.perf_counter()
+    with torch.inference_mode():
+        if task.offers_probabilities:
+            for batch in batches:
+                predictions.append(task.predictions(model, batch))
+                if not torch.isfinite(predictions[-1].logits).all():
+                    raise ParedownError(
+                        f"the outputs on samples {batch.ids[0]} to {batch.ids[-1]} are NaN or infinite; a scheme of this plan breaks the model, or its weights were broken before"
+                    )
+        seconds = time.perf_counter() - started
+        scores = task.scores(model, batches, predictions if task.offers_probabilities else None)
+    if not (np.isfinite(scores.numerator).all() and np.isfinite(scores.denominator).all()):
+        raise ParedownError(f"the {task.metric} of {task.label} is NaN or infinite; check what the metric returns")
+    if not task.offers_probabilities:
+        seconds = time.perf_counter() - started
+    units = sum(len(p.logits) for p in predictions) or int(sum(float(task.units(batch).sum()) for batch in batches))
+    return Observation(tuple(predictions), scores, seconds, units)
+
+
+def compare(
+    original: Observation,
+    compressed: Observation,
+    task: Task,
+    plan: Plan,
+    *,
+    split: Split,
+    data_digest: str,
+    kernel: str = EMULATED,
+    seed: int = 0,
+) -> Measurement:
+    """Measure a plan's observation against the original model's on the same batches.
+
+    Args:
+        original: The original model's.
+        compressed: The compressed model's.
+        task: What both were asked.
+        plan: The plan, for its digest and bytes.
+        split: Which split it was.
+        data_digest: Identifies the data.
+        kernel: What multiplied the weights.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The measurement. KL and flips count every unit alike; the standard error of the KL is over samples.
+    """
+    kl = kl_sd = flips = None
+    if original.predictions:
+        kl, kl_sd = _kl(original.predictions, compressed.predictions)
+        changed = sum(
+            int((a.logits.argmax(-1) != b.logits.argmax(-1)).sum())
+            for a, b in zip(original.predictions, compressed.predictions, strict=True)
+        )
+        flips = changed / max(original.units, 1)
+    return Measurement(
+        plan_digest=plan.digest,
+        data_digest=data_digest,
+        split=split,
+        n=len(compressed.scores.numerator),
+        metric=_metric(compressed.scores, task, seed),
+        loss=_loss(compressed.predictions),
+        baseline_loss=_loss(original.predictions),
+        kl=kl,
+        kl_sd=kl_sd,
+        flips=flips,
+        bytes=plan.bytes,
+        seconds_per_unit=compressed.seconds / max(compressed.units, 1),
+        device=next((str(p.logits.device) for p in compressed.predictions), "cpu"),
+        kernel=kernel,
+        versions=_versions(),
+    )
+
+
+def divergence(original: Tensor, compressed: Tensor) -> Tensor:
+    r"""\(\mathrm{KL}(p \| q) = \sum_c p_c (\log p_c - \log q_c)\) of each row, nats.
+
+    Args:
+        original: Logits of p, [units, classes].
+        compressed: Logits of q, [units, classes].
+
+    Returns:
+        [units], float64, at least 0.
+    """
+    log_p, log_q = original.log_softmax(-1), compressed.log_softmax(-1)
+    return (log_p.exp() * (log_p - log_q)).sum(-1, dtype=torch.float64).clamp(min=0)
+
+
+def interval(scores: Scores, *, seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float | None, float | None]:
+    """The metric and its 95 % percentile-bootstrap interval over samples (Efron, 1979); no interval below two samples."""
+    transform = np.exp if scores.transform == "exp" else lambda value: value
+    numerator, denominator = np.asarray(scores.numerator), np.asarray(scores.denominator)
+    value = float(transform(numerator.sum() / denominator.sum()))
+    samples = len(numerator)
+    if samples < 2:
+        return value, None, None
+    counts = np.random.default_rng(seed).multinomial(samples, np.full(samples, 1 / samples), size=resamples)
+    total = np.maximum(counts @ denominator, np.finfo(float).tiny)
+    low, high = np.quantile(transform(counts @ numerator / total), (0.025, 0.975))
+    return value, float(low), float(high)
+
+
+def _metric(scores: Scores, task: Task, seed: int) -> Metric:
+    value, low, high = interval(scores, seed=seed)
+    return Metric(task.metric, value, low, high, task.higher_is_better)
+
+
+def _kl(original: Sequence[Predictions], compressed: Sequence[Predictions]) -> tuple[float, float]:
+    sums: list[Tensor] = []
+    counts: list[Tensor] = []
+    for before, after in zip(original, compressed, strict=True):
+        rows = int(before.sample.max()) + 1 if len(before.sample) else 0
+        each = torch.zeros(rows, dtype=torch.float64).index_add_(0, before.sample, divergence(before.logits, after.logits))
+        sums.append(each)
+        counts.append(torch.bincount(before.sample, minlength=rows).double())
+    total, units = torch.cat(sums), torch.cat(counts)
+    mean = total.sum() / units.sum()
+    n = len(total)
+    residual = (total - mean * units).square().sum()
+    return float(mean), float((residual * n / max(n - 1, 1)).sqrt() / units.sum())
+
+
+def _loss(predictions: Sequence[Predictions]) -> float | None:
+    if not predictions or any(p.targets is None for p in predictions):
+        return None
+    total = sum(float(nn.functional.cross_entropy(p.logits, p.targets, reduction="sum")) for p in predictions if p.targets is not None)
+    return total / max(sum(len(p.logits) for p in predictions), 1)
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {"torch": torch.__version__, "transformers": transformers.__version__}

@@ -1,0 +1,128 @@
+"""What is known of a study: the fold of its store's events. Everything that shows a study reads this; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paredown.specs import (
+    Candidate,
+    CurvatureEstimate,
+    Event,
+    LayerRef,
+    Measurement,
+    ModelInfo,
+    Plan,
+    Scheme,
+    Stage,
+    StudyConfig,
+)
+
+State = Literal["idle", "running", "paused", "cancelled", "failed", "done"]
+
+_STATES: Mapping[str, State] = {
+    "started": "running",
+    "resumed": "running",
+    "paused": "paused",
+    "cancelled": "cancelled",
+    "error": "failed",
+    "finished": "done",
+}
+
+
+@dataclass(slots=True)
+class Record:
+    """Everything that the events up to `sequence` say; `update` takes the ones behind it.
+
+    Attributes:
+        sequence: The last event that is folded in.
+        config: What the study depends on.
+        info: Model and task in words and numbers.
+        layers: The compressible layers, in model order.
+        candidates: Layer name to scheme (as asked) to candidate.
+        curvature: Layer name to its latest estimate.
+        plans: Plan digest to plan, in the order found.
+        measurements: Plan digest to what was measured on the held-out split.
+        baseline: The original model, measured.
+        state: What the last run is doing, or how it ended.
+        stage: Where it is.
+        done: Steps of the stage that are finished.
+        total: Steps of the stage.
+        stage_started: Time of the stage's first event of this run.
+        time: Time of the last event.
+        message: The last words for a person.
+        log: Every event that carries words.
+    """
+
+    sequence: int = 0
+    config: StudyConfig | None = None
+    info: ModelInfo | None = None
+    layers: tuple[LayerRef, ...] = ()
+    candidates: dict[str, dict[Scheme, Candidate]] = field(default_factory=dict)
+    curvature: dict[str, CurvatureEstimate] = field(default_factory=dict)
+    plans: dict[str, Plan] = field(default_factory=dict)
+    measurements: dict[str, Measurement] = field(default_factory=dict)
+    baseline: Measurement | None = None
+    run: str = ""
+    state: State = "idle"
+    stage: Stage = "load"
+    done: int = 0
+    total: int = 0
+    stage_started: float = 0.0
+    time: float = 0.0
+    message: str = ""
+    log: list[Event] = field(default_factory=list)
+
+    @property
+    def sensitivity_complete(self) -> bool:
+        """Whether every layer has its candidates."""
+        return bool(self.layers) and all(layer.name in self.candidates for layer in self.layers)
+
+    @property
+    def uniform(self) -> dict[str, Plan]:
+        """The plans that give every layer the same scheme, by that scheme's short form."""
+        return {plan.found_by.removeprefix("uniform "): plan for plan in self.plans.values() if plan.found_by.startswith("uniform ")}
+
+    def update(self, events: Iterable[Event]) -> bool:
+        """Fold in the events behind `sequence`; says whether there were any."""
+        changed = False
+        for event in events:
+            changed = True
+            self.sequence = event.sequence
+            self._progress(event)
+            for value in event.payload:
+                self._take(value)
+        return changed
+
+    def _progress(self, event: Event) -> None:
+        if event.stage != self.stage or event.run != self.run:
+            self.stage_started = event.time
+            self.done = self.total = 0
+        self.run, self.stage, self.time = event.run, event.stage, event.time
+        if event.total:
+            self.done, self.total = event.done, event.total
+        self.state = _STATES.get(event.kind, self.state)
+        if event.message:
+            self.message = event.message
+            self.log.append(event)
+
+    def _take(self, value: object) -> None:
+        match value:
+            case StudyConfig():
+                self.config = value
+            case ModelInfo():
+                self.info = value
+            case LayerRef():
+                self.layers = (*(layer for layer in self.layers if layer.name != value.name), value)
+            case Candidate():
+                self.candidates.setdefault(value.layer, {})[value.scheme] = value
+            case CurvatureEstimate():
+                self.curvature[value.layer] = value
+            case Plan():
+                self.plans.setdefault(value.digest, value)
+            case Measurement() if value.split == "held_out":
+                self.measurements[value.plan_digest] = value
+                plan = self.plans.get(value.plan_digest)
+                if plan is not None and plan.found_by == "original":
+                    self.baseline = value

@@ -1,0 +1,154 @@
+"""The allocation problem: one scheme for each group of layers that are decided together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from paredown.errors import ParedownError
+from paredown.specs import KEEP, Candidate, LayerRef, Scheme, fused_groups
+
+Objective = Literal["loss_increase", "output_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the additive model says of a plan.
+
+    Attributes:
+        bytes: Size of the whole file.
+        loss_increase: Sum over the layers, nats per unit. The true loss is super-additive: this ranks plans, it is no result.
+        loss_increase_sd: Upper bound of its standard error, the sum of the layers' own: their errors come from the same samples,
+            so they are no more than fully correlated.
+    """
+
+    bytes: int
+    loss_increase: float
+    loss_increase_sd: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Problem:
+    """Choices per group of layers, as arrays.
+
+    Attributes:
+        groups: Layer names that are decided together.
+        schemes: The schemes that each group may get, as asked.
+        candidates: Per group and scheme, the candidates of its layers.
+        bytes: Per group, the bytes of each choice, [choices].
+        loss_increase: Per group, the predicted loss increase of each choice in nats per unit, [choices].
+        output_error: Per group, the predicted relative output error of each choice weighted by the layer's size, [choices].
+        fixed_bytes: Bytes of the file that no choice changes.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    schemes: tuple[tuple[Scheme, ...], ...]
+    candidates: tuple[tuple[tuple[Candidate, ...], ...], ...]
+    bytes: tuple[np.ndarray, ...]
+    loss_increase: tuple[np.ndarray, ...]
+    output_error: tuple[np.ndarray, ...]
+    fixed_bytes: int
+
+    @classmethod
+    def of(
+        cls,
+        fixed_bytes: int,
+        layers: Sequence[LayerRef],
+        candidates: Mapping[str, Mapping[Scheme, Candidate]],
+        *,
+        fuse: bool = True,
+    ) -> Problem:
+        """Arrange the candidates of the given layers.
+
+        Args:
+            fixed_bytes: Bytes of the file that no choice changes.
+            layers: The layers to decide on; those without candidates are left out.
+            candidates: Layer name to scheme to candidate.
+            fuse: Decide the layers that a runtime fuses together.
+
+        Returns:
+            The problem.
+
+        Raises:
+            ParedownError: If no layer has candidates, or the layers of a group share no scheme.
+        """
+        known = [layer for layer in layers if layer.name in candidates]
+        if not known:
+            raise ParedownError("there is nothing to allocate: no layer has candidates yet; run the sensitivity stage first")
+        groups = fused_groups(known) if fuse else tuple((layer.name,) for layer in known)
+        schemes = tuple(
+            tuple(scheme for scheme in candidates[group[0]] if all(scheme in candidates[name] for name in group)) for group in groups
+        )
+        for group, shared in zip(groups, schemes, strict=True):
+            if not shared:
+                raise ParedownError(
+                    f"the fused layers {', '.join(group)} share no scheme; give them a common one, or decide them apart with fuse=False"
+                )
+        table = tuple(
+            tuple(tuple(candidates[name][scheme] for name in group) for scheme in shared)
+            for group, shared in zip(groups, schemes, strict=True)
+        )
+        sizes = {layer.name: layer.parameters for layer in known}
+
+        def column(value: Objective | Literal["bytes"], weighted: bool = False) -> tuple[np.ndarray, ...]:
+            return tuple(
+                np.array([sum(getattr(c, value) * (sizes[c.layer] if weighted else 1) for c in choice) for choice in choices])
+                for choices in table
+            )
+
+        return cls(groups, schemes, table, column("bytes"), column("loss_increase"), column("output_error", weighted=True), fixed_bytes)
+
+    @property
+    def smallest_bytes(self) -> int:
+        """Size of the smallest plan."""
+        return self.fixed_bytes + int(sum(choice.min() for choice in self.bytes))
+
+    @property
+    def largest_bytes(self) -> int:
+        """Size of the largest plan."""
+        return self.fixed_bytes + int(sum(choice.max() for choice in self.bytes))
+
+    def predict(self, schemes: Mapping[str, Scheme]) -> Prediction:
+        """What the additive model says of a decision for every layer; microseconds.
+
+        Raises:
+            ParedownError: If a layer is missing or gets a scheme that was not priced.
+        """
+        size, loss, deviation = self.fixed_bytes, 0.0, 0.0
+        for group, offered, choices in zip(self.groups, self.schemes, self.candidates, strict=True):
+            for position, name in enumerate(group):
+                candidate = choices[self._choice(name, offered, schemes.get(name, KEEP), choices, position)][position]
+                size += candidate.bytes
+                loss += candidate.loss_increase
+                deviation += candidate.loss_increase_sd
+        return Prediction(size, loss, deviation)
+
+    def effective(self, schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
+        """The same decision with the schemes that really apply, where a layer's shape does not take the asked one.
+
+        Raises:
+            ParedownError: If a layer gets a scheme that was not priced.
+        """
+        result: dict[str, Scheme] = {}
+        for group, offered, choices in zip(self.groups, self.schemes, self.candidates, strict=True):
+            for position, name in enumerate(group):
+                chosen = self._choice(name, offered, schemes.get(name, KEEP), choices, position)
+                result[name] = choices[chosen][position].effective
+        return result
+
+    def decide(self, choices: Sequence[int]) -> dict[str, Scheme]:
+        """One choice per group as a decision per layer."""
+        return {name: offered[choice] for group, offered, choice in zip(self.groups, self.schemes, choices, strict=True) for name in group}
+
+    @staticmethod
+    def _choice(name: str, offered: tuple[Scheme, ...], scheme: Scheme, choices: tuple[tuple[Candidate, ...], ...], position: int) -> int:
+        if scheme in offered:
+            return offered.index(scheme)
+        for index, choice in enumerate(choices):  # a plan names the scheme that applies, a person the one that they asked for
+            if choice[position].effective == scheme:
+                return index
+        known = ", ".join(map(str, offered))
+        raise ParedownError(f"{name}: expected one of the priced schemes {known}, got {scheme}; add it to the study's schemes")

@@ -1,0 +1,106 @@
+"""Every scheme on one layer: bytes, predicted loss increase with its deviation, and the error of the layer's output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from paredown.calibration import Captured, LayerStats, statistics
+from paredown.curvature import PerSampleGradients
+from paredown.errors import ParedownError
+from paredown.methods import compress, dequantize
+from paredown.sizes import fit, layer_bytes
+from paredown.specs import KEEP, Candidate, CurvatureEstimate, LayerRef, Scheme
+
+TOP_EIGENVALUES = 20
+"""Eigenvalues that an estimate keeps."""
+
+
+def price(
+    layer: LayerRef,
+    weight: Tensor,
+    captured: Captured,
+    units: Tensor,
+    schemes: Sequence[Scheme],
+    *,
+    matrix: str,
+    seed: int,
+) -> tuple[list[Candidate], CurvatureEstimate]:
+    r"""Price the schemes on one layer.
+
+    The loss increase is the diagonal of the quadratic model, \(\frac{1}{2n} \sum_s \langle P_s^{\odot 2}, \Delta W^{\odot 2} \rangle\) with
+    per-sample gradients \(P_s\) and n units (HAWQ-V2's idea, Dong et al., 2020, with every diagonal entry in place of their mean). Rounding
+    errors look random, so the cross terms that the full form adds are mostly noise, which an optimiser would exploit.
+
+    Args:
+        layer: The layer.
+        weight: Its weight, [out, in].
+        captured: What it saw.
+        units: Counted units of each calibration sample, [samples].
+        schemes: Schemes as asked; `KEEP` is added.
+        matrix: What the gradients are of: ``ggn`` or ``empirical_fisher``.
+        seed: Seed of the probes, for the record.
+
+    Returns:
+        The candidates and the layer's curvature.
+
+    Raises:
+        ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
+    """
+    effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
+    errors = {
+        scheme: dequantize(compress(weight, scheme)) - weight for scheme in dict.fromkeys(applied for applied, _ in effective.values())
+    }
+    gradients = PerSampleGradients(captured)
+    weightings = [*(error.square() for error in errors.values()), torch.ones_like(weight)]
+    forms = 0.5 * gradients.squared_norms(weightings).double()  # [samples, schemes + 1]
+    if not torch.isfinite(forms).all():
+        raise ParedownError(
+            f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
+        )
+    means, deviations = _ratio(forms, units)
+    stats = statistics(captured)
+    norm = _output_norm(weight, stats)
+    predicted = {
+        scheme: (float(mean), float(deviation), _output_norm(error, stats) / norm if norm else 0.0)
+        for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=False)
+    }
+    candidates = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0)]
+    candidates += [
+        Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *predicted[applied], note)
+        for scheme, (applied, note) in effective.items()
+    ]
+    eigenvalues, samples = gradients.eigenvalues()
+    per_unit = eigenvalues / float(units[:samples].sum())
+    curvature = CurvatureEstimate(
+        layer.name,
+        "ggn" if matrix == "ggn" else "empirical_fisher",
+        2 * float(means[-1]),
+        2 * float(deviations[-1]),
+        tuple(per_unit[:TOP_EIGENVALUES].tolist()),
+        len(units),
+        samples,
+        seed,
+    )
+    return candidates, curvature
+
+
+def _ratio(forms: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean per unit \(\hat r = \sum_s f_s / \sum_s n_s\) and its standard error, by linearisation of the ratio (Cochran, 1977, eq. 2.46)."""
+    counts = units.double()[:, None]
+    mean = forms.sum(0) / counts.sum()
+    samples = len(forms)
+    if samples < 2:
+        return mean, mean.abs()  # one sample says nothing of the spread: 100 %
+    residual = forms - mean * counts
+    return mean, (residual.square().sum(0) * samples / (samples - 1)).sqrt() / counts.sum()
+
+
+def _output_norm(matrix: Tensor, stats: LayerStats) -> float:
+    r"""\(E\|A x\|^2 = \mathrm{tr}(A\, E[x x^\top] A^\top)\); for a lookup the mean squared norm of the rows that are looked up."""
+    moment = stats.input_second_moment
+    if moment.dim() == 1:
+        return float((matrix.square().sum(1) * moment).sum())
+    return float(((matrix @ moment) * matrix).sum())
