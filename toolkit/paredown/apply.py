@@ -1,0 +1,251 @@
+"""Put a plan into a model: for a while, as exactly dequantized weights, or for good, as packed modules."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from paredown import sizes
+from paredown.errors import ParedownError
+from paredown.kernels.packing import Packed, pack
+from paredown.methods.quantize import Quantized, compress, dequantize
+from paredown.packed_modules import packed_module
+from paredown.specs import KEEP, LayerRef, Scheme
+
+
+def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
+    """The parameter objects that hold a layer's weight: one, or more where tied modules share the storage and not the object.
+
+    Raises:
+        ParedownError: If the model has no such layer, or its weight has another shape.
+    """
+    found: dict[int, nn.Parameter] = {}
+    for name in (layer.name, *layer.tied_to):
+        try:
+            weight = model.get_submodule(name).weight
+        except AttributeError as error:
+            raise ParedownError(
+                f"expected a layer {name} with a weight, but the model has none; find its layers again with find_layers"
+            ) from error
+        found[id(weight)] = weight
+    stored = (layer.shape[1], layer.shape[0]) if layer.kind == "conv1d" else layer.shape
+    for weight in found.values():
+        if tuple(weight.shape) != stored:
+            raise ParedownError(
+                f"expected {layer.name} to hold a weight of shape {list(stored)}, got {list(weight.shape)}; find the model's layers again with find_layers"
+            )
+    return list(found.values())
+
+
+def quantize_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Quantized:
+    """Compress a layer's weight by the scheme that fits it.
+
+    Args:
+        weight: As the module holds it: [out, in], transposed for a ``conv1d``.
+        layer: Whose weight it is.
+        scheme: What was asked; `paredown.sizes.fit` says what applies.
+
+    Returns:
+        Codes, scales and zero points of [out, in].
+
+    Raises:
+        ParedownError: If the weight can't be compressed; the layer is named.
+    """
+    effective, _ = sizes.fit(scheme, layer)
+    try:
+        return compress(weight.T if layer.kind == "conv1d" else weight, effective)
+    except ParedownError as error:
+        raise ParedownError(f"{layer.name} by {scheme}: {error}") from error
+
+
+def pack_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Packed:
+    """`quantize_layer`, and the result in words as the file holds it; the arguments and refusals are the same."""  # noqa: DOC201
+    quantized = quantize_layer(weight, layer, scheme)
+    return pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
+
+
+def check_names(schemes: Mapping[str, Scheme], layers: Iterable[LayerRef]) -> None:
+    """Refuse layers that the model does not have.
+
+    Raises:
+        ParedownError: With the nearest names that exist; a tied name is told which layer decides for it.
+    """
+    names = [layer.name for layer in layers]
+    decides = {tied: layer.name for layer in layers for tied in layer.tied_to}
+    for name in schemes:
+        if name in decides:
+            raise ParedownError(f"{name} shares the weight of {decides[name]}; give the scheme to that layer")
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"the model's layers start with {', '.join(names[:3])}"
+            raise ParedownError(f"expected the name of one of the model's {len(names)} layers, got {name!r}; {hint}")
+
+
+class Variants:
+    """One model under many plans: the exactly dequantized weights of a plan, in place for as long as it is measured.
+
+    Tied modules follow the layer that decides for them. Weights that were made once are kept, up to ``max_bytes``; those that
+    were not used for longest go first.
+
+    Args:
+        model: The model; its parameter objects stay, only the data behind them changes.
+        layers: The layers that plans decide on.
+        max_bytes: Bytes of dequantized weights to keep.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(64, 2, bias=False))
+        >>> layer = LayerRef("0", "linear", "fc1", "", (2, 64), "float32")
+        >>> variants = Variants(model, (layer,))
+        >>> before = model[0].weight.detach().clone()
+        >>> with variants.applied({"0": Scheme.parse("int2g16")}):
+        ...     len(model[0].weight.unique()) <= 4 * 2 * 4  # four codes in each of eight groups
+        True
+        >>> torch.equal(model[0].weight, before)
+        True
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[LayerRef], max_bytes: int = 2**30) -> None:
+        self._layers = {layer.name: layer for layer in layers}
+        self._parameters = {layer.name: parameters_of(model, layer) for layer in layers}
+        self._originals = {layer.name: self._parameters[layer.name][0].data for layer in layers}
+        self._max_bytes = max_bytes
+        self._cache: OrderedDict[tuple[str, Scheme], Tensor] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.RLock()  # one plan at a time
+
+    @contextmanager
+    def applied(self, schemes: Mapping[str, Scheme]) -> Iterator[None]:
+        """Put a plan in place; on leaving, also by an exception, the weights are what they were before, bit for bit.
+
+        May be nested: the inner plan replaces the outer one's weights, layer by layer. Another thread waits.
+
+        Args:
+            schemes: Layer name to scheme; a layer that is absent is left alone.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ParedownError: If a layer is unknown or can't be compressed; the model is then unchanged.
+        """
+        check_names(schemes, self._layers.values())
+        with self._lock:
+            weights = {name: self.weight(name, scheme) for name, scheme in schemes.items()}
+            before = [(parameter, parameter.data) for name in weights for parameter in self._parameters[name]]
+            try:
+                for name, weight in weights.items():
+                    for parameter in self._parameters[name]:
+                        parameter.data = weight
+                yield
+            finally:
+                for parameter, data in before:
+                    parameter.data = data
+
+    def weight(self, name: str, scheme: Scheme) -> Tensor:
+        """The weight that a layer would have, as its module holds it (transposed for a ``conv1d``); not to be written to.
+
+        Args:
+            name: The layer.
+            scheme: What is asked of it.
+
+        Returns:
+            The original tensor for ``keep``, else the dequantized one, of the parameter's dtype.
+
+        Raises:
+            ParedownError: If the layer is unknown or can't be compressed.
+        """
+        check_names({name: scheme}, self._layers.values())
+        layer, original = self._layers[name], self._originals[name]
+        effective, _ = sizes.fit(scheme, layer)
+        if effective == KEEP:
+            return original
+        with self._lock:
+            key = (name, effective)
+            if key not in self._cache:
+                weight = dequantize(quantize_layer(original, layer, effective))
+                weight = (weight.T.contiguous() if layer.kind == "conv1d" else weight).to(original.dtype)
+                self._cache[key] = weight
+                self._bytes += weight.nbytes
+                while self._bytes > self._max_bytes and len(self._cache) > 1:
+                    _, dropped = self._cache.popitem(last=False)
+                    self._bytes -= dropped.nbytes
+            self._cache.move_to_end(key)
+            return self._cache[key]
+
+    def clear(self) -> None:
+        """Forget the weights that were kept."""
+        with self._lock:
+            self._cache.clear()
+            self._bytes = 0
+
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes of the weights that are kept."""
+        return self._bytes
+
+
+def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str, Scheme]) -> None:
+    """Replace the modules of a plan by packed ones; tied modules share one set of packed tensors.
+
+    All layers are compressed before the first module is replaced, so that a refusal leaves the model as it was.
+
+    Args:
+        model: The model; changed in place. What runs afterwards holds the codes, scales and zero points of the exported file.
+        layers: The layers that plans decide on.
+        schemes: Layer name to scheme; a layer that is absent is kept.
+
+    Raises:
+        ParedownError: If a layer is unknown, of a kind of module that can't be packed, or can't be compressed.
+    """
+    check_names(schemes, layers)
+    replacements: dict[str, nn.Module] = {}
+    for layer in layers:
+        scheme = schemes.get(layer.name, KEEP)
+        if scheme == KEEP:
+            continue
+        packed = pack_layer(parameters_of(model, layer)[0], layer, scheme)
+        for name in (layer.name, *layer.tied_to):
+            replacements[name] = packed_module(name, model.get_submodule(name), packed)
+    for name, module in replacements.items():
+        model.set_submodule(name, module)
+
+
+def stored_tensors(model: nn.Module, dtype: str = "float32") -> tuple[sizes.StoredTensor, ...]:
+    """The tensors of the uncompressed checkpoint file, shared ones once, under the name that comes first in the model.
+
+    Args:
+        model: The model, uncompressed.
+        dtype: What the checkpoint stores. A floating tensor that this dtype can't hold exactly stays as the model has it.
+
+    Returns:
+        Names, dtypes and shapes; for `paredown.sizes.fixed_bytes`.
+    """
+    return tuple(sizes.StoredTensor(name, stored_dtype(tensor, dtype), tuple(tensor.shape)) for name, tensor in state_of(model).items())
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The model's persistent tensors by name, each storage once."""
+    seen: set[tuple[int, torch.Size, tuple[int, ...]]] = set()
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tensor.shape, tensor.stride())
+        if tensor.numel() and key in seen:
+            continue
+        seen.add(key)
+        tensors[name] = tensor
+    return tensors
+
+
+def stored_dtype(tensor: Tensor, dtype: str) -> str:
+    """What the file stores a tensor as: ``dtype`` where that loses nothing, else the tensor's own."""
+    own = str(tensor.dtype).removeprefix("torch.")
+    if own == dtype or not tensor.is_floating_point():
+        return own
+    smaller = getattr(torch, dtype)
+    return dtype if torch.equal(tensor.to(smaller).to(tensor.dtype), tensor) else own

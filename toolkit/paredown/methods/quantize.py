@@ -1,0 +1,133 @@
+"""Group-wise integer quantization: weights to codes, scales and zero points, and exactly back."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paredown.errors import ParedownError
+from paredown.methods import clip_search
+from paredown.methods.grid import Grid
+from paredown.specs import Scheme, Solver, WeightFormat
+
+_CHUNK = 1 << 18  # weights at a time: a megabyte of float32 stays in the cache through all passes over it
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """A weight as the exported file holds it, before its codes are packed.
+
+    Attributes:
+        codes: uint8 [out, in], each below 2^bits.
+        scales: float16 [out, groups], positive and finite.
+        zero_points: uint8 [out, groups], the code that stands for zero; None for a symmetric format, where it is 2^(bits-1).
+        format: Bits, group size and symmetry.
+    """
+
+    codes: Tensor
+    scales: Tensor
+    zero_points: Tensor | None
+    format: WeightFormat
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return (self.codes.shape[0], self.codes.shape[1])
+
+
+def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Quantized:
+    """Round a weight to the integer grid of each of its groups.
+
+    With codes q, scale s and zero point z of its group, a weight w becomes s (q - z), q = clamp(round(w / s) + z, 0, 2^b - 1):
+
+    - asymmetric: the range [min(w, 0), max(w, 0)] is spread over the 2^b - 1 steps; zero is always on the grid;
+    - symmetric: s = max|w| / (2^(b-1) - 1/2), the smallest scale that leaves no error above s / 2 with codes -2^(b-1) .. 2^(b-1) - 1.
+
+    The scale is rounded to float16 before the codes are found, so that nothing is lost on the way to the file. A group of zeros
+    gets scale 1. Scales below float16's normal range are rounded up, at least to its smallest number 2^-24, so that tiny
+    weights are never clipped; scales above 65504 are cut there and the largest weights saturate.
+
+    Cost: one pass for ``rtn``; one for each tried clipping range for ``mse`` (see `clip_search`).
+
+    Args:
+        weight: [out, in], or [rows, dim] of an embedding; any floating type.
+        format: Bits, group size (must divide the inputs: see `paredown.sizes.fit`) and symmetry.
+        solver: ``rtn`` takes the whole range of each group, ``mse`` the clipped range with the least squared error.
+
+    Returns:
+        Codes, scales and zero points.
+
+    Raises:
+        ParedownError: If the weight is no matrix, holds NaN or infinite values, or its inputs are not divisible by the group size.
+    """
+    if weight.ndim != 2 or 0 in weight.shape:
+        raise ParedownError(f"expected a weight of shape [out, in] with at least one element, got {list(weight.shape)}")
+    out, inputs = weight.shape
+    group = format.group_size or inputs
+    if inputs % group:
+        raise ParedownError(
+            f"the group size {group} does not divide the {inputs} inputs of the weight; take what paredown.sizes.fit returns, or a group size that divides them"
+        )
+    grid = Grid(format.bits, format.symmetric)
+    find = {"rtn": Grid.span, "mse": clip_search.find}[solver]
+    weight = weight.detach()
+    codes = torch.empty((out, inputs), dtype=torch.uint8)
+    scales = torch.empty((out, inputs // group), dtype=torch.float16)
+    zero_points = torch.empty_like(scales, dtype=torch.uint8)
+    rows = max(1, _CHUNK // inputs)
+    for start in range(0, out, rows):
+        part = slice(start, start + rows)
+        groups = weight[part].to(torch.float32).reshape(-1, inputs // group, group)
+        if not torch.isfinite(groups).all():
+            raise ParedownError(
+                "the weight holds NaN or infinite values; compress a checkpoint that computes finite outputs, or keep this layer"
+            )
+        scale, zero = find(grid, groups)
+        codes[part] = grid.encode(groups, scale, zero).to(torch.uint8).reshape(-1, inputs)
+        scales[part] = scale.squeeze(-1)
+        zero_points[part] = zero.squeeze(-1)
+    return Quantized(codes, scales, None if format.symmetric else zero_points, format)
+
+
+def dequantize(quantized: Quantized) -> Tensor:
+    """The weight that the codes stand for: s (q - z), float32 [out, in], exactly what a reader of the file computes."""
+    out, inputs = quantized.shape
+    groups = quantized.scales.shape[1]
+    codes = quantized.codes.to(torch.float32).reshape(out, groups, inputs // groups)
+    if quantized.zero_points is None:
+        codes -= float(1 << (quantized.format.bits - 1))
+    else:
+        codes -= quantized.zero_points.to(torch.float32).unsqueeze(-1)
+    codes *= quantized.scales.to(torch.float32).unsqueeze(-1)
+    return codes.reshape(out, inputs)
+
+
+def compress(weight: Tensor, scheme: Scheme) -> Quantized:
+    """Compress one weight by a scheme that fits it.
+
+    Args:
+        weight: [out, in].
+        scheme: What `paredown.sizes.fit` returned.
+
+    Returns:
+        What the file will hold.
+
+    Raises:
+        ParedownError: If the scheme keeps the weight, or `quantize` refuses it.
+    """
+    if scheme.weight is None:
+        raise ParedownError("the scheme keeps the weight as it is, so that there is nothing to compress; ask for one such as int4g64")
+    return _compress(scheme.weight, weight, scheme)
+
+
+@functools.singledispatch
+def _compress(format: object, weight: Tensor, scheme: Scheme) -> Quantized:
+    """Where a method for another kind of format registers itself."""
+    raise ParedownError(f"expected a WeightFormat, got {type(format).__name__}")
+
+
+@_compress.register
+def _(format: WeightFormat, weight: Tensor, scheme: Scheme) -> Quantized:
+    return quantize(weight, format, scheme.solver)

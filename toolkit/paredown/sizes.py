@@ -1,0 +1,175 @@
+"""The one size model: how many bytes the exported weight file holds, exactly, before it is written. No torch here.
+
+What is counted is ``model.safetensors`` of the compressed-tensors checkpoint that `paredown.export` writes, because that is what
+the user takes away. Its ``pack-quantized`` layout, as compressed-tensors 0.20 reads it, wastes no bits: 32 codes of b bits fill
+b words of 32 bits, codes run on across words, and only the end of a row is padded. So there is no second, native layout. For a
+layer of shape [out, in] at b bits in groups of g inputs (g = in where each channel has one scale):
+
+    codes        int32  [out, ceil(in b / 32)]
+    scales       float16 [out, in / g]
+    zero points  int32  [ceil(out b / 32), in / g]      (asymmetric formats only; packed down the columns)
+    shape        int64  [2]
+
+So the int4g64 of a large layer takes 4 + (16 + 4) / 64 = 4.31 bits a weight. A layer that is kept takes the bytes of the
+checkpoint's own dtype. A tensor that several modules share is counted, and written, once.
+
+The header of the file is counted too: every tensor's entry, with room for offsets of twelve digits, rounded up to 8 bytes. The
+writer fills what an entry leaves over with the trailing spaces that the format allows, so that the size of a whole file is the
+sum of its parts to the byte, and a plan's bytes are the sum over its layers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from paredown.errors import ParedownError
+from paredown.specs import GROUP_SIZES, KEEP, LayerRef, Scheme, WeightFormat
+
+BYTES = {
+    "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2,
+    "float8_e4m3fn": 1, "float8_e5m2": 1, "int8": 1, "uint8": 1, "bool": 1,
+}  # fmt: skip
+"""Bytes of one number of each dtype, by torch's name of it."""
+
+CODES = {
+    "float64": "F64", "int64": "I64", "uint64": "U64", "float32": "F32", "int32": "I32", "uint32": "U32", "float16": "F16", "bfloat16": "BF16",
+    "int16": "I16", "uint16": "U16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8": "I8", "uint8": "U8", "bool": "BOOL",
+}  # fmt: skip
+"""The safetensors name of each dtype."""
+
+METADATA = {"format": "pt"}
+"""What transformers asks of a file's metadata."""
+
+_OFFSET = 10**11  # a number of twelve digits, the widest offset that an entry has room for: files below a terabyte
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """One tensor of the file: its name, torch's name of its dtype, its shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.dtype not in BYTES:
+            raise ParedownError(
+                f"{self.name} has dtype {self.dtype}, which a safetensors file can't hold; expected one of {', '.join(BYTES)}"
+            )
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * BYTES[self.dtype]
+
+
+def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
+    """The scheme that a layer really gets.
+
+    A group size must divide the layer's inputs. Where the asked one does not, the largest allowed one that does is taken, and
+    where none does, each output channel has one scale.
+
+    Args:
+        scheme: What was asked.
+        layer: The layer that it is for.
+
+    Returns:
+        The scheme that applies, and why it differs; the reason is empty where it does not.
+
+    Example:
+        >>> layer = LayerRef("fc", "linear", "fc1", "", (10, 96), "float32")
+        >>> fit(Scheme.parse("int4g64"), layer)[1]
+        'the group size 64 does not divide the 96 inputs; 32 is used'
+        >>> str(fit(Scheme.parse("int4g64"), layer)[0])
+        'int4g32'
+    """
+    if scheme.weight is None or scheme.weight.group_size is None:
+        return scheme, ""
+    inputs, asked = layer.shape[1], scheme.weight.group_size
+    if inputs % asked == 0:
+        return scheme, ""
+    # a size above the asked one is a multiple of it, so that it can't divide either
+    group = max((size for size in GROUP_SIZES if inputs % size == 0), default=None)
+    weight = WeightFormat(scheme.weight.bits, group, scheme.weight.symmetric, scheme.weight.kind)
+    taken = "one scale for each output channel" if group is None else str(group)
+    return Scheme(weight, scheme.solver), f"the group size {asked} does not divide the {inputs} inputs; {taken} is used"
+
+
+def words(count: int, bits: int) -> int:
+    """Words of 32 bits that hold ``count`` codes of ``bits`` bits."""
+    return -(-count * bits // 32)
+
+
+def layer_tensors(layer: LayerRef, scheme: Scheme) -> tuple[StoredTensor, ...]:
+    """The tensors that a layer's weight becomes in the file; a scheme that does not fit is replaced as `fit` says."""
+    out, inputs = layer.shape
+    weight = fit(scheme, layer)[0].weight
+    if weight is None:
+        shape = (inputs, out) if layer.kind == "conv1d" else (out, inputs)
+        return (StoredTensor(f"{layer.name}.weight", layer.dtype, shape),)
+    groups = 1 if weight.group_size is None else inputs // weight.group_size
+    return (
+        StoredTensor(f"{layer.name}.weight_packed", "int32", (out, words(inputs, weight.bits))),
+        StoredTensor(f"{layer.name}.weight_scale", "float16", (out, groups)),
+        *(() if weight.symmetric else (StoredTensor(f"{layer.name}.weight_zero_point", "int32", (words(out, weight.bits), groups)),)),
+        StoredTensor(f"{layer.name}.weight_shape", "int64", (2,)),
+    )
+
+
+def header_entry(tensor: StoredTensor, start: int, end: int) -> str:
+    """A tensor's entry in the header, without the comma that follows it."""
+    entry = {"dtype": CODES[tensor.dtype], "shape": tensor.shape, "data_offsets": (start, end)}
+    return json.dumps({tensor.name: entry}, separators=(",", ":"), ensure_ascii=False)[1:-1]
+
+
+def entry_bytes(tensor: StoredTensor) -> int:
+    """Bytes that the header sets aside for a tensor's entry, a multiple of 8."""
+    longest = len(header_entry(tensor, _OFFSET, _OFFSET).encode()) + 1  # the comma
+    return -(-longest // 8) * 8
+
+
+def frame_bytes() -> int:
+    """Bytes of a file that holds no tensor: the length, the braces and the metadata, a multiple of 8."""
+    length = 8 + len(json.dumps({"__metadata__": METADATA}, separators=(",", ":")))
+    return -(-length // 8) * 8
+
+
+def layer_bytes(layer: LayerRef, scheme: Scheme) -> int:
+    """Bytes of one layer in the file: codes, scales, zero points, shape, and its entries in the header.
+
+    Example:
+        >>> layer = LayerRef("fc", "linear", "fc1", "", (1024, 1024), "float32")
+        >>> layer_bytes(layer, Scheme.parse("int4g64")) * 8 / layer.parameters  # bits a weight
+        4.315673828125
+    """
+    return sum(tensor.bytes + entry_bytes(tensor) for tensor in layer_tensors(layer, scheme))
+
+
+def fixed_bytes(tensors: Iterable[StoredTensor], layers: Sequence[LayerRef]) -> int:
+    """Bytes of everything that no plan touches: biases, norms, excluded layers, and the frame of the file.
+
+    Args:
+        tensors: All tensors that the uncompressed file would hold, shared ones once (`paredown.apply.stored_tensors`).
+        layers: The layers that plans decide on; their weights are left out, under their own and their tied names.
+
+    Returns:
+        The bytes, header entries included.
+    """
+    decided = {f"{name}.weight" for layer in layers for name in (layer.name, *layer.tied_to)}
+    return frame_bytes() + sum(tensor.bytes + entry_bytes(tensor) for tensor in tensors if tensor.name not in decided)
+
+
+def plan_bytes(fixed: int, layers: Sequence[LayerRef], schemes: Mapping[str, Scheme]) -> int:
+    """Size of the whole file under a plan.
+
+    Args:
+        fixed: From `fixed_bytes`.
+        layers: The layers that the plan decides on.
+        schemes: Layer name to scheme; a layer that is absent is kept.
+
+    Returns:
+        The bytes of ``model.safetensors``, exactly.
+    """
+    return fixed + sum(layer_bytes(layer, schemes.get(layer.name, KEEP)) for layer in layers)
