@@ -24,7 +24,21 @@ Solver = Literal["rtn", "mse"]
 Split = Literal["calibration", "held_out"]
 Stage = Literal["load", "baseline", "sensitivity", "search", "measure", "export"]
 EventKind = Literal[
-    "started", "model", "layers", "progress", "candidates", "curvature", "front", "plan", "measurement", "notice", "error", "paused", "resumed", "cancelled", "finished"
+    "started",
+    "model",
+    "layers",
+    "progress",
+    "candidates",
+    "curvature",
+    "front",
+    "plan",
+    "measurement",
+    "notice",
+    "error",
+    "paused",
+    "resumed",
+    "cancelled",
+    "finished",
 ]
 
 
@@ -54,6 +68,7 @@ class LayerRef:
 
     @property
     def parameters(self) -> int:
+        """Number of weights."""
         return self.shape[0] * self.shape[1]
 
 
@@ -212,7 +227,9 @@ class Candidate:
     def __post_init__(self) -> None:
         for name in ("loss_increase", "loss_increase_sd", "output_error"):
             if not math.isfinite(getattr(self, name)):
-                raise ParedownError(f"{name} of {self.scheme} on {self.layer} must be finite, got {getattr(self, name)}; look for NaN or infinite values in the weights or the calibration data")
+                raise ParedownError(
+                    f"{name} of {self.scheme} on {self.layer} must be finite, got {getattr(self, name)}; look for NaN or infinite values in the weights or the calibration data"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,18 @@ What a reader shows is the fold of these events, so a notebook that attaches lat
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar, cast, get_args
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from paredown.errors import ParedownError
 from paredown.specs import SCHEMA, Event, EventKind, Payload, Stage, from_json, to_json
@@ -43,7 +48,9 @@ class Store:
         self.path = self.folder / FILE_NAME
         self._threads = threading.local()
         if not create and not self.path.is_file():
-            raise ParedownError(f"expected a study in {self.folder}, but {self.path} does not exist; start one with `paredown run --study {self.folder}`")
+            raise ParedownError(
+                f"expected a study in {self.folder}, but {self.path} does not exist; start one with `paredown run --study {self.folder}`"
+            )
         fresh = not self.path.exists()
         if create:
             try:
@@ -73,7 +80,9 @@ class Store:
         if application != _APPLICATION_ID:
             raise ParedownError(f"{self.path} is an SQLite file, but not a Paredown study; choose another folder")
         if schema > SCHEMA:
-            raise ParedownError(f"{self.path} was written by a newer Paredown (schema {schema}, this one reads up to {SCHEMA}); upgrade Paredown to open it")
+            raise ParedownError(
+                f"{self.path} was written by a newer Paredown (schema {schema}, this one reads up to {SCHEMA}); upgrade Paredown to open it"
+            )
         db.execute("SELECT count(*) FROM events").fetchone()
 
     def append(
@@ -110,15 +119,58 @@ class Store:
         with self._explained():
             rows = self._connect().execute(query + " ORDER BY sequence", (after, *kinds)).fetchall()
         return [
-            Event(run, sequence, when, stage, kind, layer, done, total, message, tuple(self._read(name, value) for name, value in json.loads(payload)))
+            Event(
+                run,
+                sequence,
+                when,
+                stage,
+                kind,
+                layer,
+                done,
+                total,
+                message,
+                tuple(self._read(name, value) for name, value in json.loads(payload)),
+            )
             for sequence, run, when, stage, kind, layer, done, total, message, payload in rows
         ]
 
     def payloads(self, kind: type[Value]) -> list[Value]:
         """Every value of one type that any event brought, in order."""
         with self._explained():
-            rows = self._connect().execute("SELECT payload FROM events WHERE instr(payload, ?) ORDER BY sequence", (f'["{kind.__name__}"',)).fetchall()
+            rows = (
+                self._connect()
+                .execute("SELECT payload FROM events WHERE instr(payload, ?) ORDER BY sequence", (f'["{kind.__name__}"',))
+                .fetchall()
+            )
         return [cast(Value, self._read(name, value)) for (payload,) in rows for name, value in json.loads(payload) if name == kind.__name__]
+
+    def save_arrays(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays as ``artifacts/NAME.safetensors``; written beside and renamed into place, so that a reader never sees half a file.
+
+        Raises:
+            ParedownError: If the file can't be written.
+        """
+        final = self._artifact(name)
+        beside = final.with_suffix(f".partial-{os.getpid()}")
+        try:
+            save_file(dict(arrays), beside)
+            beside.replace(final)
+        except (OSError, SafetensorError) as error:
+            raise ParedownError(
+                f"{final} can't be written: {error}; free some disk space or make the folder writable, then run the same command again"
+            ) from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    def load_arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays that were kept under a name; None where there are none, or the file is damaged and they must be computed again."""
+        try:
+            return load_file(self._artifact(name))
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def _artifact(self, name: str) -> Path:
+        return self.folder / "artifacts" / f"{name}.safetensors"
 
     def close(self) -> None:
         """Close this thread's connection."""
@@ -159,4 +211,6 @@ class Store:
             }.get(cause, "run the same command again: what was written is kept")
             raise ParedownError(f"{self.path}: {cause}; {remedy}") from error
         except sqlite3.DatabaseError as error:
-            raise ParedownError(f"{self.path} is damaged or not an SQLite file ({error}); restore it from a copy, or start a new study in another folder") from error
+            raise ParedownError(
+                f"{self.path} is damaged or not an SQLite file ({error}); restore it from a copy, or start a new study in another folder"
+            ) from error
