@@ -79,11 +79,6 @@ class Record:
         """Whether every layer has its candidates."""
         return bool(self.layers) and all(layer.name in self.candidates for layer in self.layers)
 
-    @property
-    def uniform(self) -> dict[str, Plan]:
-        """The plans that give every layer the same scheme, by that scheme's short form."""
-        return {plan.found_by.removeprefix("uniform "): plan for plan in self.plans.values() if plan.found_by.startswith("uniform ")}
-
     def update(self, events: Iterable[Event]) -> bool:
         """Fold in the events behind `sequence`; says whether there were any."""
         changed = False

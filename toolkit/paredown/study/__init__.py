@@ -1,0 +1,5 @@
+"""The run: steps, cache, cancel, resume."""
+
+from paredown.study.study import Study
+
+__all__ = ["Study"]

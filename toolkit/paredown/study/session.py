@@ -1,0 +1,143 @@
+"""What a run holds in memory: model, task, layers, and what the original model answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from paredown import models, tasks
+from paredown.apply import Variants, stored_tensors
+from paredown.errors import ParedownError
+from paredown.evaluate import Observation, compare, observe
+from paredown.layers import find_layers
+from paredown.models import LoadedModel
+from paredown.sizes import fixed_bytes
+from paredown.specs import LayerRef, Measurement, ModelInfo, Plan, StudyConfig
+from paredown.store import Store
+from paredown.tasks import Batch, Predictions, Scores, Task
+
+_ORIGINAL = "original-held-out"
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """A loaded model with its task.
+
+    Attributes:
+        config: What the study depends on.
+        loaded: The original model.
+        task: What it is asked.
+        layers: Its compressible layers.
+        held_out: Batches of the held-out split.
+        variants: Puts the weights of a plan in place.
+        store: Keeps the original model's answers.
+    """
+
+    config: StudyConfig
+    loaded: LoadedModel
+    task: Task
+    layers: tuple[LayerRef, ...]
+    held_out: Sequence[Batch]
+    variants: Variants
+    store: Store
+    _original: Observation | None = None
+
+    @classmethod
+    def open(cls, config: StudyConfig, store: Store, loaded: LoadedModel | None, task: Task | None) -> Session:
+        """Load what the configuration names, where it is not given.
+
+        Raises:
+            ParedownError: If model or task can't be loaded.
+        """
+        loaded = loaded or models.load(config.model)
+        task = task or tasks.load(config.task, loaded)
+        layers = find_layers(loaded.model, dtype=loaded.dtype)
+        held_out = task.batches("held_out", config.held_out_samples)
+        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store)
+
+    def info(self) -> ModelInfo:
+        """The study in words and numbers."""
+        return ModelInfo(
+            model=self.loaded.id,
+            label=self.loaded.label,
+            digest=self.loaded.digest,
+            parameters=sum(parameter.numel() for parameter in self.loaded.model.parameters()),
+            bytes=self.loaded.bytes,
+            fixed_bytes=fixed_bytes(stored_tensors(self.loaded.model, self.loaded.dtype), self.layers),
+            task=self.config.task,
+            task_label=self.task.label,
+            unit=self.task.unit,
+            metric=self.task.metric,
+            higher_is_better=self.task.higher_is_better,
+            loss="kl" if self.task.offers_probabilities else "loss",
+            notice=self.loaded.notice,
+        )
+
+    def original_plan(self) -> Plan:
+        """The plan that changes nothing."""
+        return Plan(self.loaded.id, self.loaded.digest, {}, self.loaded.bytes, 0.0, 0.0, "original", self.config.seed)
+
+    def original(self) -> Observation:
+        """What the original model answers on the held-out split: from the study's artifacts, or computed and kept there."""
+        if self._original is None:
+            kept = self.store.load_arrays(_ORIGINAL)
+            self._original = _observation(kept) if kept is not None else observe(self.loaded.model, self.task, self.held_out)
+            if kept is None:
+                self.store.save_arrays(_ORIGINAL, _arrays(self._original))
+        return self._original
+
+    def measure(self, plan: Plan) -> Measurement:
+        """Put the plan's weights in place and run the held-out split."""
+        original = self.original()
+        if plan.schemes:
+            with self.variants.applied(plan.schemes):
+                compressed = observe(self.loaded.model, self.task, self.held_out)
+        else:
+            compressed = original
+        digest = self.task.data_digest("held_out", self.config.held_out_samples)
+        return compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
+
+    def check_same(self, info: ModelInfo | None) -> None:
+        """Refuse a model that is not the one that the study began with.
+
+        Raises:
+            ParedownError: If the weights differ.
+        """
+        if info is not None and info.digest != self.loaded.digest:
+            raise ParedownError(
+                f"the study was made with weights {info.digest} of {info.model}, but {self.loaded.id} has {self.loaded.digest};"
+                " give it the same model, or start a new study in another folder"
+            )
+
+
+def _arrays(observation: Observation) -> dict[str, np.ndarray]:
+    arrays = {
+        "numerator": np.asarray(observation.scores.numerator, np.float64),
+        "denominator": np.asarray(observation.scores.denominator, np.float64),
+        "exp": np.array(observation.scores.transform == "exp"),
+        "seconds": np.array(observation.seconds),
+        "units": np.array(observation.units),
+    }
+    for index, predictions in enumerate(observation.predictions):
+        arrays[f"{index:05}.logits"] = predictions.logits.numpy()
+        arrays[f"{index:05}.sample"] = predictions.sample.numpy()
+        if predictions.targets is not None:
+            arrays[f"{index:05}.targets"] = predictions.targets.numpy()
+    return arrays
+
+
+def _observation(arrays: dict[str, np.ndarray]) -> Observation:
+    indices = sorted({name.split(".")[0] for name in arrays if name.endswith(".logits")})
+    predictions = tuple(
+        Predictions(
+            torch.from_numpy(arrays[f"{index}.logits"]),
+            torch.from_numpy(arrays[f"{index}.targets"]) if f"{index}.targets" in arrays else None,
+            torch.from_numpy(arrays[f"{index}.sample"]),
+        )
+        for index in indices
+    )
+    scores = Scores(arrays["numerator"], arrays["denominator"], "exp" if bool(arrays["exp"]) else "identity")
+    return Observation(predictions, scores, float(arrays["seconds"]), int(arrays["units"]))

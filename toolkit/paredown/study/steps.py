@@ -1,0 +1,202 @@
+"""The stages of a run. Each skips what the record already has, so that the same command goes on where the last one stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from paredown.calibration import capture, passes
+from paredown.curvature import probe_objective
+from paredown.layers import weight_of
+from paredown.search import Problem, allocate
+from paredown.sensitivity import price
+from paredown.sizes import layer_bytes
+from paredown.specs import KEEP, Candidate, Plan, Scheme
+from paredown.study.journal import Journal
+from paredown.study.session import Session
+from paredown.tasks import Batch
+
+UNIFORM = "uniform "
+"""How `Plan.found_by` begins for the plans that treat every layer alike."""
+
+
+def baseline(session: Session, journal: Journal) -> None:
+    """Measure the original model."""
+    if journal.record.baseline is not None:
+        return
+    journal.stage("baseline", f"Measuring the original model on {session.task.label}", total=1)
+    plan = session.original_plan()
+    journal.write("plan", payload=[plan])
+    journal.write("measurement", done=1, total=1, payload=[session.measure(plan)])
+
+
+def sensitivity(session: Session, journal: Journal) -> None:
+    """Price every scheme on every layer that is not priced yet; one forward and backward pass for as many as fit into memory."""
+    config, task, model = session.config, session.task, session.loaded.model
+    pending = [layer for layer in session.layers if layer.name not in journal.record.candidates]
+    if not pending:
+        return
+    total = len(session.layers)
+    journal.stage("sensitivity", "Reading the calibration data", done=total - len(pending), total=total)
+    batches = task.batches("calibration", config.calibration_samples)
+    units = torch.cat([task.units(batch) for batch in batches])
+    matrix = "ggn" if task.offers_probabilities else "empirical_fisher"
+    probe = probe_objective(model, task, seed=config.seed)
+    schemes = [Scheme.parse(scheme) for scheme in config.schemes]
+
+    def objective(batch: Batch) -> torch.Tensor:
+        journal.check()
+        return probe(batch)
+
+    done = total - len(pending)
+    for layers in passes(pending, _tokens(batches)):
+        journal.stage("sensitivity", f"Calibrating {len(layers)} layers on {len(units)} samples", done=done, total=total)
+        captured = capture(model, layers, batches, objective)
+        for layer in layers:
+            journal.check()
+            done += 1
+            if layer.name not in captured:
+                keep = Candidate(
+                    layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0, "never run by the calibration data, so it is kept"
+                )
+                journal.write(
+                    "candidates",
+                    layer=layer.name,
+                    done=done,
+                    total=total,
+                    message=f"{layer.name} is kept: the calibration data never runs it",
+                    payload=[keep],
+                )
+                continue
+            candidates, curvature = price(
+                layer, weight_of(model, layer), captured.pop(layer.name), units, schemes, matrix=matrix, seed=config.seed
+            )
+            journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, curvature])
+
+
+def plans(session: Session, journal: Journal) -> None:
+    """Decide which plans are worth measuring: the uniform ones, and the best predicted one at each budget."""
+    known = {plan.found_by for plan in journal.record.plans.values()}
+    problem = problem_of(session, journal)
+    journal.stage("search", "Searching the plans of each budget", total=1)
+    found: list[Plan] = []
+    for scheme in map(Scheme.parse, session.config.schemes):
+        everywhere = {
+            name: scheme if scheme in offered else KEEP
+            for group, offered in zip(problem.groups, problem.schemes, strict=True)
+            for name in group
+        }
+        found.append(plan_of(session, problem, everywhere, f"{UNIFORM}{scheme}"))
+    sizes = UniformSizes.of(found)
+    for bits in session.config.budgets or sizes.default_budgets():
+        found.append(plan_of(session, problem, allocate(problem, sizes.at(bits)), f"ggn at {bits:g} bits"))
+    digests = set(journal.record.plans)
+    for plan in found:
+        if plan.digest not in digests and plan.found_by not in known:
+            digests.add(plan.digest)
+            journal.write("plan", payload=[plan])
+    journal.write("front", done=1, total=1)
+
+
+def measurements(session: Session, journal: Journal, between: Callable[[], None]) -> None:
+    """Measure every plan that is not measured yet.
+
+    Args:
+        session: Model and task.
+        journal: Where the measurements go.
+        between: Called before each one: plans that a person asked for go first.
+    """
+    record = journal.record
+    waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
+    total = len(record.plans)
+    journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
+    for plan in waiting:
+        journal.check()
+        between()
+        if plan.digest not in record.measurements:
+            measure(session, journal, plan)
+
+
+def measure(session: Session, journal: Journal, plan: Plan) -> None:
+    """Measure one plan and write it down."""
+    result = session.measure(plan)
+    known = {*journal.record.measurements, plan.digest}
+    journal.write("measurement", done=len(known & set(journal.record.plans)), total=len(journal.record.plans), payload=[result])
+
+
+@dataclass(frozen=True, slots=True)
+class UniformSizes:
+    """The yardstick of budgets: bytes of the uniform plans, interpolated in between.
+
+    Attributes:
+        bits: Widths, rising.
+        bytes: Size of the smallest uniform plan of each width.
+    """
+
+    bits: tuple[float, ...]
+    bytes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, plans: Iterable[Plan]) -> UniformSizes:
+        """Read the uniform ones among the plans."""
+        smallest: dict[float, int] = {}
+        for plan in plans:
+            if plan.found_by.startswith(UNIFORM):
+                weight = Scheme.parse(plan.found_by.removeprefix(UNIFORM)).weight
+                width = 32.0 if weight is None else float(weight.bits)
+                smallest[width] = min(plan.bytes, smallest.get(width, plan.bytes))
+        return cls(tuple(sorted(smallest)), tuple(smallest[width] for width in sorted(smallest)))
+
+    def at(self, bits: float) -> int:
+        """Bytes of the uniform plan of so many bits."""
+        return int(np.interp(bits, self.bits, self.bytes))
+
+    def default_budgets(self) -> list[float]:
+        """Every width, and a point between neighbours up to 4 bits, where allocation lives."""
+        between = [(low + high) / 2 for low, high in pairwise(self.bits) if high <= 4]
+        return sorted({*self.bits, *between})
+
+
+def problem_of(session: Session, journal: Journal) -> Problem:
+    """The allocation problem of what is priced so far."""
+    return Problem.of(session.info().fixed_bytes, session.layers, journal.record.candidates, fuse=session.config.fuse)
+
+
+def plan_of(session: Session, problem: Problem, schemes: dict[str, Scheme], found_by: str) -> Plan:
+    """A decision with its prediction."""
+    predicted = problem.predict(schemes)
+    applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme != KEEP}
+    loaded = session.loaded
+    return Plan(
+        loaded.id,
+        loaded.digest,
+        applied,
+        predicted.bytes,
+        predicted.loss_increase,
+        predicted.loss_increase_sd,
+        found_by,
+        session.config.seed,
+    )
+
+
+def _outside_in(waiting: list[Plan]) -> list[Plan]:
+    """By size from both ends and then the middle, so that the front spans the chart after a few plans."""
+    by_size = sorted(waiting, key=lambda plan: plan.bytes)
+    ordered: list[Plan] = []
+    step = max(1, len(by_size) // 2)
+    while len(ordered) < len(by_size):
+        ordered += [plan for plan in by_size[::step] if plan not in ordered]
+        step = max(1, step // 2)
+    return ordered
+
+
+def _tokens(batches: Sequence[Batch]) -> int:
+    """Tokens of the longest sequence input, padding included: what a captured activation holds a row for."""
+    return sum(
+        max((value.shape[0] * value.shape[1] for value in batch.inputs.values() if value.dim() in (2, 3)), default=64 * len(batch.ids))
+        for batch in batches
+    )

@@ -1,0 +1,298 @@
+"""A study: the only stateful thing here. It runs the steps, in the foreground or behind the notebook, and keeps all of it in a folder."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from paredown.errors import ParedownError
+from paredown.models import LoadedModel
+from paredown.record import Record
+from paredown.search import Problem
+from paredown.specs import Plan, Scheme, StudyConfig
+from paredown.store import Store
+from paredown.study import steps
+from paredown.study.control import Cancelled, Control
+from paredown.study.journal import Journal, Listener
+from paredown.study.session import Session
+from paredown.tasks import Task
+
+
+class Study:
+    """One model, one task, one folder.
+
+    Example:
+        >>> study = Study("studies/mine", StudyConfig(model="demo:sentiment"))  # doctest: +SKIP
+        >>> study.run()  # doctest: +SKIP
+        >>> study.record().measurements  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        config: StudyConfig | None = None,
+        *,
+        model: LoadedModel | None = None,
+        task: Task | None = None,
+    ) -> None:
+        """Create a study, or open one; opening loads no model.
+
+        Args:
+            folder: Where all of it is kept.
+            config: What it depends on; None opens the study that is there.
+            model: A loaded model, in place of ``config.model``.
+            task: A task of your own, in place of ``config.task``.
+
+        Raises:
+            ParedownError: If there is no study to open, or the folder holds one with another configuration.
+        """
+        self.store = Store(folder, create=config is not None)
+        kept = self.store.payloads(StudyConfig)
+        if config is not None and kept and kept[0] != config:
+            changed = ", ".join(
+                f"{name} {getattr(kept[0], name)!r} → {getattr(config, name)!r}"
+                for name in StudyConfig.__slots__
+                if getattr(kept[0], name) != getattr(config, name)
+            )
+            raise ParedownError(
+                f"{folder} holds a study with other settings ({changed}); choose another folder, or open it without settings to go on with its own"
+            )
+        if config is None and not kept:
+            raise ParedownError(
+                f"the study in {folder} was never started; give it a configuration, for example StudyConfig(model='demo:sentiment')"
+            )
+        self.config = config or kept[0]
+        self._model, self._task = model, task
+        self._session: Session | None = None
+        self._control = Control()
+        self._lock = FileLock(self.store.folder / "study.lock")
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._waiting: queue.SimpleQueue[Plan] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it is kept."""
+        return self.store.folder
+
+    @property
+    def running(self) -> bool:
+        """Whether this process works on the study in the background."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run waits for `resume`."""
+        return self._control.paused
+
+    @property
+    def busy_elsewhere(self) -> bool:
+        """Whether another process works on the study."""
+        if self._lock.is_locked:
+            return False
+        probe = FileLock(self._lock.lock_file)
+        try:
+            with probe.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+    def record(self) -> Record:
+        """Everything that is known by now."""
+        record = Record()
+        record.update(self.store.events())
+        return record
+
+    def problem(self) -> Problem | None:
+        """The allocation problem of the layers that are priced by now; None before the first."""
+        record = self.record()
+        if record.info is None or not record.candidates:
+            return None
+        return Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse)
+
+    def run(self, on_event: Listener | None = None) -> Record:
+        """Run what is not done yet; returns when all of it is.
+
+        Args:
+            on_event: Called with every event that is written.
+
+        Returns:
+            Everything that is known then.
+
+        Raises:
+            ParedownError: If another process works on this study, or a step fails; what was computed is kept.
+            KeyboardInterrupt: Passed on, after the study was closed in good order.
+        """
+        self._control.reset()
+        self._work(self._all_steps, on_event)
+        return self.record()
+
+    def start(self, on_event: Listener | None = None) -> Study:
+        """Run what is not done yet in the background; returns at once."""
+        return self._in_background(self._all_steps, on_event)
+
+    def measure(self, schemes: Mapping[str, Scheme], *, found_by: str = "user") -> Plan:
+        """Have a plan of your own measured in the background, ahead of what the run still wants to measure.
+
+        Args:
+            schemes: Layer name to scheme; a layer that is absent is kept.
+            found_by: Who found it.
+
+        Returns:
+            The plan; its measurement appears in the store.
+
+        Raises:
+            ParedownError: If layers or schemes are unknown, or nothing is priced yet.
+        """
+        record, problem = self.record(), self.problem()
+        if record.info is None or problem is None or not record.sensitivity_complete:
+            raise ParedownError("a plan can be measured once every layer is priced; wait for the sensitivity stage")
+        unknown = set(schemes) - {layer.name for layer in record.layers}
+        if unknown:
+            raise ParedownError(f"the plan names layers that the model does not have: {', '.join(sorted(unknown))}")
+        predicted = problem.predict(schemes)
+        applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme.weight is not None}
+        plan = Plan(
+            record.info.model,
+            record.info.digest,
+            applied,
+            predicted.bytes,
+            predicted.loss_increase,
+            predicted.loss_increase_sd,
+            found_by,
+            self.config.seed,
+        )
+        plan = record.plans.get(plan.digest, plan)
+        if plan.digest not in record.measurements:
+            self._waiting.put(plan)
+            self._in_background(self._queued_plans, None)
+        return plan
+
+    def pause(self) -> None:
+        """Wait before the next layer or evaluation."""
+        self._control.pause()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._control.resume()
+
+    def cancel(self) -> None:
+        """Stop before the next layer or evaluation; everything so far is kept, and `run` goes on from there."""
+        self._control.cancel()
+
+    def wait(self, timeout: float | None = None) -> Study:
+        """Wait for the background to finish; an interrupt (Ctrl C) cancels it in good order.
+
+        Raises:
+            ParedownError: What ended the background run early.
+            KeyboardInterrupt: Passed on after the background has stopped.
+        """
+        if self._thread is not None:
+            try:
+                self._thread.join(timeout)
+            except KeyboardInterrupt:
+                self.cancel()
+                self._thread.join()
+                raise
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return self
+
+    def session(self) -> Session:
+        """The loaded model with its task; loads them on first use.
+
+        Raises:
+            ParedownError: If they can't be loaded, or the weights are not those that the study began with.
+        """
+        if self._session is None:
+            session = Session.open(self.config, self.store, self._model, self._task)
+            session.check_same(self.record().info)
+            self._session = session
+        return self._session
+
+    def _in_background(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> Study:
+        with self._starting:
+            if not self.running:
+                self._control.reset()
+                self._error = None
+                self._thread = threading.Thread(target=self._guarded, args=(steps_of, on_event), name="paredown-study", daemon=True)
+                self._thread.start()
+        return self
+
+    def _guarded(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
+        """The background's last resort: the error is in the store by now, and `wait` raises it."""
+        try:
+            self._work(steps_of, on_event)
+        except BaseException as error:
+            self._error = error
+
+    def _work(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
+        try:
+            lock = self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ParedownError(
+                f"another process works on the study in {self.folder}; watch it with `paredown status {self.folder}`, or wait for its end"
+            ) from error
+        except OSError as error:
+            raise ParedownError(f"the study folder {self.folder} can't be written: {error}; make it writable or choose another") from error
+        with lock:
+            journal = Journal(self.store, self._control, on_event)
+            try:
+                steps_of(journal)
+            except Cancelled:
+                journal.write("cancelled", message="cancelled; everything so far is saved, and the same command goes on from here")
+            except KeyboardInterrupt:
+                journal.write("cancelled", message="interrupted; everything so far is saved, and the same command goes on from here")
+                raise
+            except ParedownError as error:
+                journal.write("error", message=str(error))
+                raise
+            except Exception as error:
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                journal.write(
+                    "error",
+                    message=f"{type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno}); this is a fault of Paredown's, please report it",
+                )
+                raise
+
+    def _begin(self, journal: Journal) -> Session:
+        fresh = journal.record.config is None
+        journal.write("started", message=f"Loading {self.config.model}", payload=[self.config] if fresh else [])
+        session = self.session()
+        if journal.record.info is None:
+            journal.write("model", message=session.loaded.notice, payload=[session.info()])
+        if not journal.record.layers:
+            journal.write("layers", payload=session.layers)
+        return session
+
+    def _all_steps(self, journal: Journal) -> None:
+        session = self._begin(journal)
+        journal.check()
+        steps.baseline(session, journal)
+        steps.sensitivity(session, journal)
+        steps.plans(session, journal)
+        steps.measurements(session, journal, lambda: self._measure_waiting(session, journal))
+        self._measure_waiting(session, journal)
+        journal.write("finished", message="done")
+
+    def _queued_plans(self, journal: Journal) -> None:
+        complete = journal.record.state == "done"
+        session = self._begin(journal)
+        self._measure_waiting(session, journal)
+        journal.write("finished" if complete else "cancelled", message="done" if complete else "measured; the run itself is not finished")
+
+    def _measure_waiting(self, session: Session, journal: Journal) -> None:
+        while not self._waiting.empty():
+            plan = self._waiting.get()
+            journal.check()
+            if plan.digest not in journal.record.plans:
+                journal.write("plan", payload=[plan])
+            if plan.digest not in journal.record.measurements:
+                steps.measure(session, journal, plan)
