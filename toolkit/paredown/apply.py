@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.kernels.packing import Packed, pack
+from paredown.layers import weight_of
 from paredown.methods.quantize import Quantized, compress, dequantize
 from paredown.packed_modules import packed_module
 from paredown.specs import KEEP, LayerRef, Scheme
@@ -25,21 +26,10 @@ def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
     Raises:
         ParedownError: If the model has no such layer, or its weight has another shape.
     """
-    found: dict[int, nn.Parameter] = {}
-    for name in (layer.name, *layer.tied_to):
-        try:
-            weight = model.get_submodule(name).weight
-        except AttributeError as error:
-            raise ParedownError(
-                f"expected a layer {name} with a weight, but the model has none; find its layers again with find_layers"
-            ) from error
-        found[id(weight)] = weight
-    stored = (layer.shape[1], layer.shape[0]) if layer.kind == "conv1d" else layer.shape
-    for weight in found.values():
-        if tuple(weight.shape) != stored:
-            raise ParedownError(
-                f"expected {layer.name} to hold a weight of shape {list(stored)}, got {list(weight.shape)}; find the model's layers again with find_layers"
-            )
+    weight_of(model, layer)  # refuses what is not there
+    found = {
+        id(weight): weight for name in (layer.name, *layer.tied_to) if isinstance(weight := model.get_submodule(name).weight, nn.Parameter)
+    }
     return list(found.values())
 
 
@@ -65,7 +55,7 @@ def quantize_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Quantized
 
 
 def pack_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Packed:
-    """`quantize_layer`, and the result in words as the file holds it; the arguments and refusals are the same."""  # noqa: DOC201
+    """`quantize_layer`, with the result in words as the file holds it."""
     quantized = quantize_layer(weight, layer, scheme)
     return pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
 

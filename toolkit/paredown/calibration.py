@@ -172,7 +172,7 @@ def _recording(model: nn.Module, layers: Sequence[LayerRef], samples: int, mask:
     calls: dict[str, list[_Call]] = {layer.name: [] for layer in layers}
     modules = dict(model.named_modules(remove_duplicate=False))
 
-    def recorder(name: str):  # noqa: ANN202
+    def recorder(name: str):
         def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
             kind: Literal["dense", "lookup"] = "lookup" if isinstance(module, nn.Embedding) else "dense"
             inputs = arguments[0].detach()

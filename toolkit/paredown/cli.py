@@ -1,4 +1,4 @@
-"""The command line: run, status, plans, export, fetch. (`report` and `app`, which draw, are added by paredown_widgets.)"""
+"""The command line: run, status, plans, export, fetch; `report` and `app`, which draw, are added by paredown_widgets."""
 
 from __future__ import annotations
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -12,22 +9,30 @@ from transformers.pytorch_utils import Conv1D
 from paredown.errors import ParedownError
 from paredown.kernels import reference
 from paredown.kernels.packing import Packed
-from paredown.specs import WeightFormat
 
 
 class PackedWeight(nn.Module):
-    """What a packed module adds to the class that it replaces: buffers in place of the parameter ``weight``.
+    """The packed tensors of one weight, as buffers; the base of the modules below.
 
-    ``weight`` still answers, with the dequantized matrix in the layout of the class, because models read its dtype, and classes
-    with a forward pass of their own (such as learned positions) compute with it.
+    Args:
+        packed: The weight [out, in]; its tensors are held, not copied, so that tied modules share them.
+        dtype: What the weight is dequantized to.
+        bias: Parameter [out], or None.
     """
 
-    format: WeightFormat
     weight_packed: Tensor
     weight_scale: Tensor
     weight_zero_point: Tensor | None
     weight_shape: Tensor
-    dtype: torch.dtype
+
+    def __init__(self, packed: Packed, dtype: torch.dtype, bias: nn.Parameter | None = None) -> None:
+        super().__init__()
+        self.format, self.dtype = packed.format, dtype
+        self.register_buffer("weight_packed", packed.words)
+        self.register_buffer("weight_scale", packed.scales)
+        self.register_buffer("weight_zero_point", packed.zero_points)
+        self.register_buffer("weight_shape", torch.tensor(packed.shape))
+        self.register_parameter("bias", bias)
 
     @property
     def packed(self) -> Packed:
@@ -37,32 +42,32 @@ class PackedWeight(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The dequantized weight, made anew on each call."""
+        """The dequantized weight, made anew on each call, as the replaced module held it: some models read its dtype, or use it."""
         return reference.dequantize(self.packed).to(self.dtype)
 
+    def extra_repr(self) -> str:
+        """Shape and format, for print(model)."""
+        return f"{list(self.packed.shape)}, {self.format}"
 
-class PackedLinear(PackedWeight, nn.Linear):
-    """x Wᵀ + bias."""
+
+class PackedLinear(PackedWeight):
+    """X Wᵀ + bias."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
         return reference.linear(input, self.packed, self.bias)
 
 
-class PackedConv1D(PackedWeight, Conv1D):
+class PackedConv1D(PackedLinear):
     """GPT-2's linear layer: its own file holds the weight as [in, out], the packed one holds rows of outputs as all others do."""
 
     @property
     def weight(self) -> Tensor:
-        """The dequantized weight [in, out], made anew on each call."""
-        return reference.dequantize(self.packed).to(self.dtype).T
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
-        return reference.linear(x, self.packed, self.bias)
+        """The dequantized weight [in, out]."""
+        return super().weight.T
 
 
-class PackedEmbedding(PackedWeight, nn.Embedding):
+class PackedEmbedding(PackedWeight):
     """Rows of a packed table."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -71,40 +76,30 @@ class PackedEmbedding(PackedWeight, nn.Embedding):
 
 
 _CLASSES: dict[type[nn.Module], type[PackedWeight]] = {nn.Linear: PackedLinear, Conv1D: PackedConv1D, nn.Embedding: PackedEmbedding}
+_SHAPE_ATTRIBUTES = ("in_features", "out_features", "num_embeddings", "embedding_dim", "padding_idx", "nf", "nx")
 
 
-def packed_module(name: str, module: nn.Module, packed: Packed) -> nn.Module:
-    """A module that computes what ``module`` did, with a packed weight.
+def packed_module(name: str, module: nn.Module, packed: Packed) -> PackedWeight:
+    """A module that computes what ``module`` does, with a packed weight.
 
     Args:
         name: Its path, for the error.
-        module: An `nn.Linear`, `nn.Embedding` or GPT-2's ``Conv1D``, or of a class derived from one of them; left as it is. A
-            derived class keeps its forward pass, which sees the dequantized weight.
-        packed: The weight [out, in]; its tensors are held, not copied.
+        module: An `nn.Linear`, `nn.Embedding` or GPT-2's ``Conv1D`` with the class's own forward pass; left as it is.
+        packed: The weight [out, in].
 
     Returns:
-        The new module; bias and other state are those of ``module``.
+        The new module, with the bias of ``module``.
 
     Raises:
-        ParedownError: If the module is of another class.
+        ParedownError: If the module computes anything else.
     """
-    base = next((known for known in _CLASSES if isinstance(module, known)), None)
-    if base is None:
-        raise ParedownError(f"expected {name} to be a Linear, Embedding or Conv1D, got {type(module).__name__}; keep this layer")
-    kind = _CLASSES[base]
-    if type(module) is not base:
-        layout = (kind,) if base is Conv1D else ()
-        kind = type(f"Packed{type(module).__name__}", (*layout, PackedWeight, type(module)), {"forward": type(module).forward})
-    new = copy.copy(module)
-    for registry in ("_parameters", "_buffers", "_modules"):
-        setattr(new, registry, dict(getattr(module, registry)))
-    dtype = new._parameters.pop("weight").dtype  # pyright: ignore[reportOptionalMemberAccess]
-    new.__class__ = kind
-    new = cast(PackedWeight, new)
-    new.format = packed.format
-    new.dtype = dtype
-    new.register_buffer("weight_packed", packed.words)
-    new.register_buffer("weight_scale", packed.scales)
-    new.register_buffer("weight_zero_point", packed.zero_points)
-    new.register_buffer("weight_shape", torch.tensor(packed.shape))
-    return new
+    base = next((known for known in _CLASSES if isinstance(module, known) and type(module).forward is known.forward), None)
+    if base is None or getattr(module, "max_norm", None) is not None:
+        raise ParedownError(f"expected {name} to be a plain Linear, Embedding or Conv1D, got {type(module).__name__}; keep this layer")
+    weight, bias = module._parameters["weight"], module._parameters.get("bias")
+    assert weight is not None
+    new = _CLASSES[base](packed, weight.dtype, bias)
+    for attribute in _SHAPE_ATTRIBUTES:
+        if hasattr(module, attribute):
+            setattr(new, attribute, getattr(module, attribute))
+    return new.train(module.training)

@@ -62,6 +62,7 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
+        """Bytes of its numbers, without the entry in the header."""
         return math.prod(self.shape) * BYTES[self.dtype]
 
 

@@ -34,6 +34,7 @@ class PerSampleGradients:
 
     @property
     def samples(self) -> int:
+        """Calibration samples."""
         return sum(len(parts[0].inputs) for parts in self.captured.batches)
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[Tensor]:

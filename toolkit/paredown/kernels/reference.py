@@ -22,7 +22,7 @@ def dequantize(packed: Packed) -> Tensor:
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
-    """x Wᵀ + bias.
+    """X Wᵀ + bias.
 
     Args:
         x: [..., in].

@@ -20,6 +20,7 @@ class Grid:
 
     @property
     def largest(self) -> int:
+        """The largest code, which is the number of steps that the range is divided into."""
         return (1 << self.bits) - 1
 
     def span(self, groups: Tensor, keep: float = 1.0) -> tuple[Tensor, Tensor]:

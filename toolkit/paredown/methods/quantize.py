@@ -34,6 +34,7 @@ class Quantized:
 
     @property
     def shape(self) -> tuple[int, int]:
+        """[out, in]."""
         return (self.codes.shape[0], self.codes.shape[1])
 
 

@@ -50,7 +50,7 @@ def allocate(
     result = milp(
         costs / scale,
         integrality=np.ones(len(costs)),
-        bounds=Bounds(0, np.concatenate(allowed).astype(float)),
+        bounds=Bounds(np.zeros(len(costs)), np.concatenate(allowed).astype(float)),  # pyright: ignore[reportArgumentType]  (its stubs say float)
         constraints=[
             LinearConstraint(one_each, 1, 1),
             LinearConstraint(sizes[None, :] / sizes.max(), -np.inf, (budget_bytes - problem.fixed_bytes) / sizes.max()),
