@@ -154,7 +154,7 @@ class _Call:
     def __init__(self, kind: Literal["dense", "lookup"], inputs: Tensor, output: Tensor, mask: Tensor | None) -> None:
         self.kind: Literal["dense", "lookup"] = kind
         self.inputs = inputs
-        self.shape = output.shape
+        self.shape, self.dtype = output.shape, output.dtype
         self.mask = mask
         self.gradient: Tensor | None = None
         output.register_hook(self._take)
@@ -163,7 +163,7 @@ class _Call:
         self.gradient = gradient.detach()
 
     def finished(self) -> Part:
-        gradient = self.gradient if self.gradient is not None else torch.zeros(self.shape)
+        gradient = self.gradient if self.gradient is not None else torch.zeros(self.shape, dtype=self.dtype)
         return Part(self.kind, self.inputs, gradient.reshape(*self.inputs.shape[:2], -1), self.mask)
 
 

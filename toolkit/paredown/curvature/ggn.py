@@ -94,7 +94,7 @@ class PerSampleGradients:
             ids = torch.cat([part.inputs[sample].reshape(-1) for part in parts])
             gradients = torch.cat([part.gradients[sample] for part in parts])
             rows, position = ids.unique(return_inverse=True)
-            squares = torch.zeros(len(rows), gradients.shape[1]).index_add_(0, position, gradients).square_()
+            squares = gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, position, gradients).square_()
             result.append(torch.stack([(squares * weight[rows]).sum() for weight in weights]))
         return torch.stack(result)
 
@@ -104,7 +104,7 @@ def _dense(part: Part, samples: slice, rows: int) -> Tensor:
     inputs, gradients = part.inputs[samples], part.gradients[samples]
     if part.kind == "dense":
         return gradients.transpose(1, 2) @ inputs
-    result = torch.zeros(len(inputs), rows, gradients.shape[-1])
+    result = gradients.new_zeros(len(inputs), rows, gradients.shape[-1])
     return result.scatter_add_(1, inputs[:, :, None].expand_as(gradients), gradients)
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from paredown.calibration import Objective
-from paredown.errors import ParedownError
 from paredown.tasks import Batch, Task
 
 EIGENBASIS_CLASSES = 64
@@ -38,6 +37,7 @@ def output_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
         return root * signs - probabilities * (root * signs).sum(-1, keepdim=True)
     matrix = torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None, :]
     values, vectors = torch.linalg.eigh(matrix.double())
+    values[:, 0] = 0  # the constant vector's; the solver leaves some 1e-17, whose root would show
     return (vectors @ (values.clamp(min=0).sqrt() * signs.double())[:, :, None])[:, :, 0].to(logits.dtype)
 
 
@@ -45,18 +45,10 @@ def probe_objective(model: nn.Module, task: Task, *, seed: int) -> Objective:
     """The scalar whose gradients are Gauss-Newton probes, or the loss itself where the task offers no probabilities.
 
     The signs depend on the seed and the batch's samples alone, not on which batches came before.
-
-    Raises:
-        ParedownError: From the returned function, if the logits of a batch are not finite.
     """
 
     def probe(batch: Batch) -> Tensor:
-        predictions = task.predictions(model, batch)
-        logits = predictions.logits
-        if not torch.isfinite(logits).all():
-            raise ParedownError(
-                f"the model's outputs on samples {batch.ids[0]} to {batch.ids[-1]} of {task.label} are NaN or infinite; look for such values in its weights or inputs"
-            )
+        logits = task.predictions(model, batch).logits
         generator = torch.Generator().manual_seed(hash((seed, *batch.ids)) % 2**63)
         return (logits * output_probe(logits, generator)).sum()
 
