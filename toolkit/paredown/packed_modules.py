@@ -24,6 +24,7 @@ class PackedWeight(nn.Module):
     weight_scale: Tensor
     weight_zero_point: Tensor | None
     weight_shape: Tensor
+    bias: nn.Parameter | None
 
     def __init__(self, packed: Packed, dtype: torch.dtype, bias: nn.Parameter | None = None) -> None:
         super().__init__()

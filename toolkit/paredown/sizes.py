@@ -1,14 +1,22 @@
 """The one size model: how many bytes the exported weight file holds, exactly, before it is written. No torch here.
 
-What is counted is ``model.safetensors`` of the compressed-tensors checkpoint that `paredown.export` writes, because that is what
-the user takes away. Its ``pack-quantized`` layout, as compressed-tensors 0.20 reads it, wastes no bits: 32 codes of b bits fill
-b words of 32 bits, codes run on across words, and only the end of a row is padded. So there is no second, native layout. For a
-layer of shape [out, in] at b bits in groups of g inputs (g = in where each channel has one scale):
+What is counted is the safetensors file that `paredown.export` writes, because that is what the user takes away: its tensors have
+the names and layouts of compressed-tensors 0.20, whether the checkpoint is written for plain transformers or for Paredown's own
+loader. The layout ``pack-quantized`` wastes no bits: 32 codes of b bits fill b words of 32 bits, codes run on across words, and
+only the end of a row is padded; so there is no second, denser one. For a layer of shape [out, in] at b bits in groups of g inputs
+(g = in where each channel has one scale):
 
-    codes        int32  [out, ceil(in b / 32)]
-    scales       float16 [out, in / g]
-    zero points  int32  [ceil(out b / 32), in / g]      (asymmetric formats only; packed down the columns)
-    shape        int64  [2]
+    weight_packed      int32   [out, ceil(in b / 32)]
+    weight_scale       float16 [out, in / g]
+    weight_zero_point  int32   [ceil(out b / 32), in / g]      (asymmetric formats only; packed down the columns)
+    weight_shape       int64   [2]
+
+Codes of 8 bits need no packing. Where that lets plain transformers load what it could not load packed (embeddings, tied tensors,
+zero points; `paredown.export.compressed_tensors` has the reasons), they are stored ``int-quantized``, at the same cost:
+
+    weight             int8    [out, in]
+    weight_scale       float16 [out, in / g]                   (once for each module that shares the tensor)
+    weight_zero_point  int8    [out, in / g]                   (asymmetric formats only; likewise)
 
 So the int4g64 of a large layer takes 4 + (16 + 4) / 64 = 4.31 bits a weight. A layer that is kept takes the bytes of the
 checkpoint's own dtype. A tensor that several modules share is counted, and written, once.
@@ -103,6 +111,11 @@ def words(count: int, bits: int) -> int:
     return -(-count * bits // 32)
 
 
+def is_packed(layer: LayerRef, weight: WeightFormat) -> bool:
+    """Whether a layer's codes are stored ``pack-quantized``, and not ``int-quantized``."""
+    return weight.bits < 8 or (layer.kind != "embedding" and not layer.tied_to and weight.symmetric)
+
+
 def layer_tensors(layer: LayerRef, scheme: Scheme) -> tuple[StoredTensor, ...]:
     """The tensors that a layer's weight becomes in the file; a scheme that does not fit is replaced as `fit` says."""
     out, inputs = layer.shape
@@ -111,6 +124,13 @@ def layer_tensors(layer: LayerRef, scheme: Scheme) -> tuple[StoredTensor, ...]:
         shape = (inputs, out) if layer.kind == "conv1d" else (out, inputs)
         return (StoredTensor(f"{layer.name}.weight", layer.dtype, shape),)
     groups = 1 if weight.group_size is None else inputs // weight.group_size
+    if not is_packed(layer, weight):
+        tensors = [StoredTensor(f"{layer.name}.weight", "int8", (out, inputs))]
+        for name in (layer.name, *layer.tied_to):
+            tensors.append(StoredTensor(f"{name}.weight_scale", "float16", (out, groups)))
+            if not weight.symmetric:
+                tensors.append(StoredTensor(f"{name}.weight_zero_point", "int8", (out, groups)))
+        return tuple(tensors)
     return (
         StoredTensor(f"{layer.name}.weight_packed", "int32", (out, words(inputs, weight.bits))),
         StoredTensor(f"{layer.name}.weight_scale", "float16", (out, groups)),

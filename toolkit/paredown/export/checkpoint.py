@@ -1,0 +1,178 @@
+"""The folder that both formats share: weights, config, processor, plan; written beside, checked, then renamed into place."""
+
+from __future__ import annotations
+
+import functools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown import sizes
+from paredown.apply import pack_layer, parameters_of, state_of, stored_tensors
+from paredown.errors import ParedownError
+from paredown.export.plan_json import FILE, check_plan, save_plan
+from paredown.export.weights_file import write_weights
+from paredown.kernels.packing import Packed, unpack
+from paredown.models import LoadedModel
+from paredown.specs import KEEP, LayerRef, Plan, Scheme
+
+
+def write_folder(
+    loaded: LoadedModel,
+    layers: Sequence[LayerRef],
+    plan: Plan,
+    folder: str | Path,
+    *,
+    weights: str,
+    config: Callable[[dict[str, Any]], dict[str, Any]],
+    check: Callable[[Path], None],
+) -> Path:
+    """Write a compressed checkpoint; the folder appears whole and checked, or not at all.
+
+    Args:
+        loaded: The uncompressed model.
+        layers: Its layers.
+        plan: What is done to them.
+        folder: Where; an empty folder or an earlier export is replaced, anything else is refused.
+        weights: Name of the weights' file.
+        config: From the model's own ``config.json`` to the one that is written.
+        check: Reloads the folder, and raises if it does not hold what it should.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ParedownError: If the plan is for another model, the folder holds something else, the disk is full, or the place can't be
+            written to.
+    """
+    folder = Path(folder).expanduser().absolute()
+    check_plan(plan, loaded.digest, layers)
+    _check_target(folder)
+    tensors = file_tensors(loaded, layers, plan)
+    beside: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        needed = sizes.frame_bytes() + sum(tensor.bytes + sizes.entry_bytes(tensor) for tensor in tensors)
+        free = shutil.disk_usage(folder.parent).free
+        if needed > free:
+            raise ParedownError(
+                f"the checkpoint takes {needed:,} bytes, {folder.parent} has {free:,} free; free some space or choose another folder"
+            )
+        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        beside.chmod(0o755)  # temporary folders are made private
+        write_weights(beside / weights, tensors)
+        _write_config(loaded, beside, config)
+        save_plan(plan, beside / FILE)
+        check(beside)
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    except OSError as error:
+        raise ParedownError(
+            f"{folder} could not be written: {error.strerror or error}; nothing was left there; choose a folder that can be written to, with free space"
+        ) from error
+    finally:
+        if beside is not None and beside.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def file_tensors(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan) -> dict[sizes.StoredTensor, Callable[[], Tensor]]:
+    """Every tensor of the file, and a function that makes it.
+
+    Args:
+        loaded: The uncompressed model.
+        layers: Its layers.
+        plan: What is done to them.
+
+    Returns:
+        Everything that is fixed, then the layers in model order. All layers are compressed here, before a byte is written.
+
+    Raises:
+        ParedownError: If a layer can't be compressed, or stores a dtype that can't hold its weight.
+    """
+    state = state_of(loaded.model)
+    decided = {f"{name}.weight" for layer in layers for name in (layer.name, *layer.tied_to)}
+    tensors: dict[sizes.StoredTensor, Callable[[], Tensor]] = {}
+    for stored in stored_tensors(loaded.model, loaded.dtype):
+        if stored.name not in decided:
+            tensors[stored] = functools.partial(state[stored.name].to, getattr(torch, stored.dtype))
+    for layer in layers:
+        scheme = plan.schemes.get(layer.name, KEEP)
+        weight = parameters_of(loaded.model, layer)[0].detach()
+        if sizes.fit(scheme, layer)[0] == KEEP:
+            tensors[sizes.layer_tensors(layer, KEEP)[0]] = functools.partial(_exactly, weight, layer)
+            continue
+        made = layer_state(layer, scheme, pack_layer(weight, layer, scheme))
+        for stored in sizes.layer_tensors(layer, scheme):
+            tensors[stored] = functools.partial(made.__getitem__, stored.name)
+    return tensors
+
+
+def layer_state(layer: LayerRef, scheme: Scheme, packed: Packed) -> dict[str, Tensor]:
+    """The tensors of `paredown.sizes.layer_tensors`, by name."""
+    if sizes.is_packed(layer, packed.format):
+        state = {
+            f"{layer.name}.weight_packed": packed.words,
+            f"{layer.name}.weight_scale": packed.scales,
+            f"{layer.name}.weight_shape": torch.tensor(packed.shape),
+        }
+        if packed.zero_points is not None:
+            state[f"{layer.name}.weight_zero_point"] = packed.zero_points
+        return state
+    codes, scales, zero_points = unpack(packed)
+    state = {f"{layer.name}.weight": _signed(codes)}
+    for name in (layer.name, *layer.tied_to):
+        state[f"{name}.weight_scale"] = scales
+        if zero_points is not None:
+            state[f"{name}.weight_zero_point"] = _signed(zero_points)
+    return state
+
+
+def _signed(codes: Tensor) -> Tensor:
+    """0 .. 255 to -128 .. 127, as compressed-tensors counts codes that are not packed."""
+    return (codes.to(torch.int16) - 128).to(torch.int8)
+
+
+def _exactly(weight: Tensor, layer: LayerRef) -> Tensor:
+    stored = weight.to(getattr(torch, layer.dtype))
+    if not torch.equal(stored.to(weight.dtype), weight):
+        raise ParedownError(
+            f"{layer.name} is said to be stored as {layer.dtype}, which can't hold its weight exactly; find the layers with dtype={str(weight.dtype).removeprefix('torch.')!r}"
+        )
+    return stored
+
+
+def _check_target(folder: Path) -> None:
+    """Never delete what is not ours.
+
+    Raises:
+        ParedownError: If the folder exists, is not empty, and is no earlier export.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
+        raise ParedownError(f"{folder} holds files that are no export of Paredown; choose another folder")
+    if folder.exists() and not folder.is_dir():
+        raise ParedownError(f"{folder} is a file; choose another place for the folder")
+
+
+def _write_config(loaded: LoadedModel, folder: Path, config: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    model: Any = loaded.model
+    if getattr(model, "config", None) is None:
+        raise ParedownError(f"expected a transformers model with a config, got {type(model).__name__}; load it with paredown.models.load")
+    model.config.save_pretrained(folder)
+    file = folder / "config.json"
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    plain["architectures"] = [type(model).__name__]
+    # what was measured computed in this type; kept tensors may be stored narrower, and are widened exactly
+    plain["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
+    file.write_text(json.dumps(config(plain), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if getattr(model, "generation_config", None) is not None and model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    if loaded.processor is not None:
+        loaded.processor.save_pretrained(folder)

@@ -1,0 +1,160 @@
+"""Paredown's own checkpoint: every plan, with embeddings, shared tensors, zero points and ``Conv1D`` at every width.
+
+The tensors have the same names and layouts as in a compressed-tensors checkpoint, and the same size. What differs is who reads it:
+`load` builds the packed modules. The weights' file has another name, so that plain transformers stops at once instead of making up
+the weights that it does not understand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from paredown import sizes
+from paredown.errors import ParedownError
+from paredown.export.checkpoint import write_folder
+from paredown.export.plan_json import load_plan
+from paredown.kernels.packing import Packed, pack
+from paredown.models import LoadedModel
+from paredown.packed_modules import packed_module
+from paredown.specs import KEEP, LayerRef, Plan, Scheme
+
+WEIGHTS = "paredown.safetensors"
+
+
+def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path) -> Path:
+    """Write the checkpoint, load it again, and compare every tensor's shape.
+
+    Args:
+        loaded: The uncompressed model.
+        layers: Its layers.
+        plan: What is done to them.
+        folder: Where; an empty folder or an earlier export is replaced.
+
+    Returns:
+        The folder: config, weights, processor and plan. Load it with `load`.
+
+    Raises:
+        ParedownError: If the plan is for another model, a layer can't be compressed, or the place can't be written to.
+    """
+    return write_folder(loaded, layers, plan, folder, weights=WEIGHTS, config=dict, check=lambda written: _check(load(written), loaded))
+
+
+def _check(model: nn.Module, loaded: LoadedModel) -> None:
+    """The weights of the reloaded model have the shapes of the original's."""
+    for name, parameter in loaded.model.named_parameters(remove_duplicate=False):
+        module, _, attribute = name.rpartition(".")
+        found = getattr(model.get_submodule(module), attribute)
+        assert found.shape == parameter.shape, name  # our own mistake
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Load a checkpoint of `write`: the model with packed modules, in evaluation mode.
+
+    Args:
+        folder: The exported folder.
+
+    Returns:
+        The model; its packed modules compute with the exactly dequantized weights.
+
+    Raises:
+        ParedownError: If the folder is no such checkpoint, is of a newer schema, or its tensors are not those of the model.
+    """
+    folder = Path(folder).expanduser()
+    plan = load_plan(folder)
+    model = _empty_model(folder)
+    tensors = _read(folder / WEIGHTS)
+    for name, scheme in plan.schemes.items():
+        if scheme != KEEP:
+            _place(model, name, scheme, tensors)
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    lost = sorted(set(missing) - _shared(model))
+    if lost or unexpected:
+        raise ParedownError(
+            f"{folder} does not hold the tensors of a {type(model).__name__}: missing {lost[:3] or 'none'}, unexpected {unexpected[:3] or 'none'}; export it again"
+        )
+    return model.eval()
+
+
+def _empty_model(folder: Path) -> nn.Module:
+    try:
+        config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ParedownError(f"expected a checkpoint of Paredown in {folder}, but its config.json can't be read: {error}") from error
+    architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
+    kind = getattr(transformers, architecture, None)
+    if kind is None:
+        raise ParedownError(
+            f"{folder} holds a {architecture}, which transformers {transformers.__version__} does not have; install the version that it was exported with"
+        )
+    return kind._from_config(config, dtype=config.dtype or torch.float32)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file is no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ParedownError(f"expected the weights of a checkpoint in {path}, but they can't be read: {error}; export it again") from error
+
+
+def _place(model: nn.Module, name: str, asked: Scheme, tensors: dict[str, Tensor]) -> None:
+    """Replace one module, and those that share its weight, by packed ones; takes its tensors out of the dictionary."""
+    try:
+        weight = model.get_submodule(name).weight
+    except AttributeError as error:
+        raise ParedownError(f"the plan names a layer {name}, which a {type(model).__name__} does not have") from error
+    holders = {path: module for path, module in model.named_modules() if getattr(module, "weight", None) is weight}
+    placed = None
+    for path, module in holders.items():
+        own = {key: tensors.pop(key) for key in [f"{path}.{part}" for part in _PARTS] if key in tensors}
+        placed = placed or _packed(name, path, module, asked, own)
+        model.set_submodule(path, packed_module(path, module, placed))
+
+
+_PARTS = ("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
+
+
+def _packed(name: str, path: str, module: nn.Module, asked: Scheme, own: Mapping[str, Tensor]) -> Packed:
+    """The packed weight of what the file holds for a module.
+
+    Raises:
+        ParedownError: If tensors are missing, or not of the shapes that the scheme gives.
+    """
+    assert isinstance(module.weight, Tensor)
+    transposed = isinstance(module, transformers.pytorch_utils.Conv1D)
+    out, inputs = module.weight.shape[::-1] if transposed else module.weight.shape
+    layer = LayerRef(name, "conv1d" if transposed else "linear", "", "", (out, inputs), "float32")
+    format = sizes.fit(asked, layer)[0].weight
+    assert format is not None
+    scales, zeros = own.get(f"{path}.weight_scale"), own.get(f"{path}.weight_zero_point")
+    groups = 1 if format.group_size is None else inputs // format.group_size
+    if scales is None or tuple(scales.shape) != (out, groups) or (zeros is None) != format.symmetric:
+        raise ParedownError(f"the file does not hold {name} as {asked}, as its plan says; export it again")
+    if f"{path}.weight" in own:
+        return pack(_unsigned(own[f"{path}.weight"]), scales, None if zeros is None else _unsigned(zeros), format)
+    words = own.get(f"{path}.weight_packed")
+    if words is None or tuple(words.shape) != (out, sizes.words(inputs, format.bits)):
+        raise ParedownError(f"the file does not hold {name} as {asked}, as its plan says; export it again")
+    return Packed(words, scales, zeros, format, (out, inputs))
+
+
+def _unsigned(codes: Tensor) -> Tensor:
+    """-128 .. 127, as compressed-tensors counts codes that are not packed, to 0 .. 255."""
+    return (codes.to(torch.int16) + 128).to(torch.uint8)
+
+
+def _shared(model: nn.Module) -> set[str]:
+    """State that needs no tensor of its own: packed buffers, which were placed already, and parameters that are shared."""
+    state = model.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    for name, tensor in state.items():
+        first.setdefault(id(tensor), name)
+    return {name for name, tensor in state.items() if first[id(tensor)] != name or name.rpartition(".")[2] in _PARTS[1:]}
