@@ -26,6 +26,7 @@ venv: $(STAMP) ## Make .venv with everything pinned; does nothing when it is up 
 
 $(STAMP):
 	@command -v $(PYTHON) >/dev/null || { echo "expected $(PYTHON) on the path; install it, or name another from 3.11 on: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "installing into $(VENV), everything pinned by constraints.txt; two minutes or so"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "pip>=25.1"
 	$(PIP) install --quiet --constraint constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
