@@ -1,0 +1,101 @@
+"""The explorer in Chromium with a model page of our own: no Jupyter, no Panel, no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import plotly
+from paredown_widgets._assets import css, esm
+from playwright.sync_api import Browser, Page, sync_playwright
+
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--font-render-hinting=none"]
+
+FAKE_MODEL = """() => {
+  window.FakeModel = class {
+    constructor(state, panel) { this.state = state; this.listeners = {}; this.messages = []; if (!panel) this.send = (m) => { this.messages.push(m); this.answer?.(m); }; }
+    get(key) { return this.state[key]; }
+    set(key, value) { this.state[key] = value; for (const f of [...(this.listeners["change:" + key] ?? [])]) f(); }
+    on(event, f) { (this.listeners[event] ??= []).push(f); }
+    off(event, f) { this.listeners[event] = (this.listeners[event] ?? []).filter((g) => g !== f); }
+    save_changes() {}
+  };
+}"""
+
+MOUNT = """async ([code, style, state, options]) => {
+  const place = document.querySelector("#place");
+  let target = place;
+  if (options.shadow) { target = document.createElement("div"); const root = place.attachShadow({ mode: "open" }); const sheet = document.createElement("style"); sheet.textContent = style; root.append(sheet, target); }
+  else document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
+  window.model = new FakeModel(state, options.shadow);
+  const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const widget = (await import(address)).default;
+  URL.revokeObjectURL(address);
+  window.root = options.shadow ? place.shadowRoot : document;
+  window.cleanup = await widget.render({ model, el: target });
+}"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class View:
+    """One page with one explorer; `problems` collects what must never happen."""
+
+    def __init__(self, browser: Browser, width: int = 1280, height: int = 900, scale: float = 1) -> None:
+        self.page: Page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
+        self.problems: list[str] = []
+        self.page.on("console", lambda message: self.problems.append(message.text) if message.type in {"error", "warning"} else None)
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: None if request.url.startswith(("data:", "blob:", "about:")) else self.problems.append(f"asked for {request.url}"))
+
+    def mount(self, state: dict[str, Any], *, shadow: bool = False, ground: str = "#fff", ink: str = "#111") -> View:
+        self.page.set_content(f'<!doctype html><body style="margin:0;background:{ground};color:{ink}"><div id="place"></div></body>')
+        self.page.add_script_tag(content=PLOTLY.read_text(encoding="utf-8"))
+        self.page.evaluate(FAKE_MODEL)
+        self.page.evaluate(MOUNT, [esm("explorer"), css(), state, {"shadow": shadow}])
+        self.page.wait_for_function("() => window.root.querySelector('.pd-cell, .pd-empty')")
+        return self
+
+    def set(self, trait: str, value: Any) -> None:
+        self.page.evaluate("([trait, value]) => model.set(trait, value)", [trait, value])
+
+    def drawn(self, name: str = "front") -> None:
+        """Wait until a chart is on the screen."""
+        self.page.wait_for_function("(name) => Number(root.querySelector(`[data-chart=${name}]`).dataset.draws ?? 0) > 0", arg=name)
+
+    def messages(self, kind: str | None = None) -> list[dict[str, Any]]:
+        sent = json.loads(self.page.evaluate("() => JSON.stringify(model.send ? model.messages : (model.get('event')?.items ?? []))"))
+        return [message for message in sent if kind is None or message["type"] == kind]
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The last message of a kind."""
+        return self.messages(kind)[-1]
+
+    def forget(self) -> None:
+        self.page.evaluate("() => { model.messages.length = 0 }")
+
+    def cell(self, layer: str) -> Any:
+        return self.page.locator(f'.pd-cell[data-layer="{layer}"]')
+
+    def point(self, trace: str, index: int, chart: str = "front") -> tuple[float, float]:
+        """Where a point of a chart is on the page."""
+        x, y = self.page.evaluate(
+            """([chart, uid, k]) => { const plot = root.querySelector(`[data-chart=${chart}] .pd-plot`), full = plot._fullLayout, box = plot.getBoundingClientRect();
+            const i = plot._fullData.findIndex((t) => t.uid === uid), p = plot.calcdata[i][k];
+            return [box.left + full.xaxis._offset + full.xaxis.c2p(p.x), box.top + full.yaxis._offset + full.yaxis.c2p(p.y)]; }""",
+            [chart, trace, index],
+        )
+        return x, y

@@ -1,0 +1,72 @@
+"""Pictures of the explorer, to be looked at: python tests/browser/shoot.py [NAME ...] writes .screenshots/NAME.png."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import state as states
+from harness import View, chromium
+
+OUT = Path(__file__).parents[2] / ".screenshots"
+DARK = {"ground": "#111418", "ink": "#eee"}
+
+
+def failed() -> dict[str, Any]:
+    state = states.minilm(error={"text": "Filling the rest failed: the three locked layers alone need 12.1 MB", "remedy": "Unlock one, or raise the budget."})
+    state["run"] |= {"state": "failed", "message": "Sensitivity failed at block 3 fc1: out of memory", "remedy": "use a batch of 16, then resume", "can": ["resume"], "share": 0.5}
+    state["run"]["stages"] = [s | {"state": "done" if i < 2 else "now" if i == 2 else "todo"} for i, s in enumerate(state["run"]["stages"])]
+    state["budget"] |= {"bytes": 9_200_000, "text": "9.20", "verdict": "1.12 MB over", "kind": "over"}
+    state["front"] = states.front("kl")
+    state["sensitivity"]["rows"].sort(key=lambda row: -row["value"])
+    for row in state["sensitivity"]["rows"]:
+        row["label"] = {None: {"emb": "Embeddings", "pool": "Pooler"}.get(row["label"], "")}.get(row["block"], f"Block {row['block']} {row['label']}")
+    state["sensitivity"] |= {"order": "largest"}
+    return state
+
+
+SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
+    "light_1280": (1280, states.minilm, {}),
+    "dark_1280": (1280, lambda: states.minilm(theme="dark"), DARK),
+    "light_900": (900, states.minilm, {}),
+    "dark_900": (900, lambda: states.minilm(theme="dark"), DARK),
+    "light_620": (620, states.minilm, {}),
+    "dark_620": (620, lambda: states.minilm(theme="dark"), DARK),
+    "deep_1280": (1280, states.deep, {}),
+    "idle_1280": (1280, states.idle, {}),
+    "failed_1280": (1280, failed, {}),
+    "failed_dark_900": (900, lambda: failed() | {"theme": "dark"}, DARK),
+}
+
+
+def overflow(view: View) -> list[str]:
+    """What sticks out of its place: wider than the page, or text cut off without an ellipsis."""
+    return view.page.evaluate(
+        """() => [...document.querySelectorAll('.pd *')].filter((e) => e.checkVisibility() && !e.closest('svg') && !e.matches('.sr')
+        && (e.getBoundingClientRect().right > innerWidth + 1)).map((e) => e.className || e.tagName).slice(0, 8)"""
+    )
+
+
+def main(names: list[str]) -> None:
+    OUT.mkdir(exist_ok=True)
+    with chromium() as browser:
+        for name in names or SHOTS:
+            width, build, page = SHOTS[name]
+            view = View(browser, width, 862, scale=1.5)
+            state = build()
+            view.mount(state, **page)
+            if state["front"].get("figure"):
+                view.drawn("front")
+                view.drawn("spectrum")
+            view.page.wait_for_timeout(250)
+            view.page.screenshot(path=OUT / f"{name}.png", full_page=True)
+            height = view.page.evaluate("document.querySelector('.pd').offsetHeight")
+            print(f"{name}: {height} px high", overflow(view) or "", view.problems or "")
+            view.page.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,181 @@
+/**
+ * A chart: draws a plotly figure and reports which point a person picked.
+ *
+ * Picking does not use plotly's click events. Those need its hover state, which every redraw clears, so most clicks are lost while a
+ * chart streams. Here a click is the nearest pickable point within reach of the pointer when it goes up, and nothing is redrawn
+ * while it is down.
+ */
+import { attr, h } from "./dom.js";
+import { frame, paint } from "./figure.js";
+import { adoptPlotlyStyle } from "./host.js";
+
+/** How near a click must be to its point, px. */
+const REACH = 14;
+/** A pointer that moved further than this between down and up was dragged, px. */
+const STILL = 5;
+const PLOTLY_CONFIG = { displayModeBar: false, responsive: false, showTips: false };
+
+/**
+ * @typedef {object} Pick
+ * @property {any} trace  the trace of the figure
+ * @property {number} point
+ * @property {any} data  customdata of the point; its first entry when that is a list
+ * @property {boolean} shift
+ * @property {boolean} ctrl
+ */
+
+/**
+ * @param {{plotly: () => Promise<any>, pick: (pick: Pick) => void, hover?: (layer: string|null) => void, say?: (sentence: string) => void, name: string}} options
+ */
+export function createChart(options) {
+  const plot = h("div", { class: "pd-plot" });
+  const ring = h("div", { class: "pd-pick", hidden: true });
+  const el = h("div", { class: "pd-chart", tabindex: 0, role: "group", "aria-roledescription": "chart", "data-chart": options.name }, plot, ring);
+  let Plotly = null;
+  let figure = null;
+  let size = [0, 0];
+  let pressed = null; // where the pointer went down
+  let drawing = null; // the promise of the drawing in progress
+  let dirty = false;
+  let cursor = null; // the point that the keyboard is on: {uid, point}
+  let closed = false;
+
+  /** Every point that can be picked, with its place on the screen relative to the chart, from left to right. */
+  function targets() {
+    const full = plot._fullLayout;
+    if (!full || !plot.calcdata) return [];
+    const found = [];
+    plot._fullData.forEach((trace, index) => {
+      const source = figure.data[trace.index ?? index];
+      if (trace.visible !== true || !source?.meta?.clickable) return;
+      const x = full[`xaxis${(trace.xaxis ?? "x").slice(1)}`];
+      const y = full[`yaxis${(trace.yaxis ?? "y").slice(1)}`];
+      plot.calcdata[index].forEach((item, point) => {
+        const at = [x._offset + x.c2p(item.x), y._offset + y.c2p(item.y)];
+        if (at.every(Number.isFinite)) found.push({ trace: source, uid: source.uid ?? String(index), point, x: at[0], y: at[1] });
+      });
+    });
+    return found.sort((left, right) => left.x - right.x);
+  }
+
+  function nearest(event) {
+    const box = plot.getBoundingClientRect();
+    let best = null;
+    for (const target of targets()) {
+      const distance = Math.hypot(target.x + box.left - event.clientX, target.y + box.top - event.clientY);
+      if (distance <= REACH && (!best || distance < best.distance)) best = { ...target, distance };
+    }
+    return best;
+  }
+
+  function report(target, event) {
+    const all = target.trace.customdata;
+    const own = all?.[target.point];
+    options.pick({ trace: target.trace, point: target.point, data: Array.isArray(own) ? own[0] : own, shift: event.shiftKey, ctrl: event.ctrlKey || event.metaKey });
+  }
+
+  /** Put the ring on the keyboard's point, wherever the last drawing left it. */
+  function placeRing() {
+    const at = cursor && document.activeElement && el.matches(":focus") ? targets().find((t) => t.uid === cursor.uid && t.point === cursor.point) : null;
+    ring.hidden = !at;
+    if (at) Object.assign(ring.style, { left: `${at.x}px`, top: `${at.y}px` });
+  }
+
+  async function paintNow() {
+    const style = getComputedStyle(el);
+    const [width, height] = size;
+    await Plotly.react(plot, paint(figure.data ?? [], style), frame(figure.layout ?? {}, style, width, height), PLOTLY_CONFIG);
+    adoptPlotlyStyle(el);
+    el.dataset.draws = String(Number(el.dataset.draws ?? 0) + 1);
+    placeRing();
+  }
+
+  async function draw() {
+    if (closed || !figure || !size[0] || !size[1]) return;
+    if (pressed || drawing) { dirty = true; return; }
+    dirty = false;
+    drawing = (async () => { Plotly ??= await options.plotly(); if (!closed) await paintNow(); })();
+    try { await drawing; } catch (error) { attr(el, "data-error", error.message); console.warn("paredown:", error.message); } finally { drawing = null; }
+    if (dirty && !pressed) await draw();
+  }
+
+  const observer = new ResizeObserver(() => {
+    const next = [el.clientWidth, el.clientHeight];
+    if (Math.abs(next[0] - size[0]) < 1 && Math.abs(next[1] - size[1]) < 1) return;
+    size = next;
+    draw();
+  });
+  observer.observe(el);
+
+  el.addEventListener("pointerdown", (event) => { if (event.button === 0) pressed = [event.clientX, event.clientY]; }, true);
+  const release = (event) => {
+    if (!pressed) return;
+    const [x, y] = pressed;
+    pressed = null;
+    if (event.type === "pointerup" && Math.hypot(event.clientX - x, event.clientY - y) < STILL) {
+      const hit = nearest(event);
+      if (hit) { cursor = { uid: hit.uid, point: hit.point }; report(hit, event); }
+    }
+    if (dirty) setTimeout(draw, 60);
+  };
+  addEventListener("pointerup", release, true);
+  addEventListener("pointercancel", release, true);
+  el.addEventListener("pointermove", (event) => { if (!pressed) el.style.cursor = nearest(event) ? "pointer" : ""; });
+
+  el.addEventListener("keydown", (event) => {
+    const all = targets();
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    const at = cursor ? all.findIndex((t) => t.uid === cursor.uid && t.point === cursor.point) : -1;
+    if (by && all.length) {
+      const next = all[at < 0 ? (by > 0 ? 0 : all.length - 1) : (at + by + all.length) % all.length];
+      cursor = { uid: next.uid, point: next.point };
+      const index = figure.data.indexOf(next.trace);
+      Plotly.Fx.hover(plot, [{ curveNumber: index, pointNumber: next.point }]);
+      const words = [...plot.querySelectorAll(".hoverlayer text")].map((node) => [...node.children].map((line) => line.textContent).join(", ") || node.textContent);
+      options.say?.(words.join(", "));
+    } else if ((event.key === "Enter" || event.key === " ") && at >= 0) report(all[at], event);
+    else return;
+    placeRing();
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  el.addEventListener("focus", placeRing);
+  el.addEventListener("blur", placeRing);
+
+  let wired = false;
+  function wireHover() {
+    if (wired || !plot.on || !options.hover) return;
+    wired = true;
+    plot.on("plotly_hover", (event) => options.hover(figure.data[event.points[0]?.curveNumber]?.meta?.layer ?? null));
+    plot.on("plotly_unhover", () => options.hover(null));
+  }
+
+  return {
+    el,
+    /** The element that plotly draws into. */
+    plot,
+    /** @param {any} next a plotly figure {data, layout} @param {string} label one sentence for screen readers */
+    async update(next, label) {
+      attr(el, "aria-label", label);
+      if (next) figure = next;
+      await draw();
+      wireHover();
+    },
+    /** Draw again, because the colours changed. */
+    redraw: draw,
+    /** A PNG of what is on the screen, as base64. @returns {Promise<string>} */
+    async png() {
+      if (drawing) await drawing;
+      if (!plot._fullLayout) throw new Error("nothing has been drawn yet");
+      const address = await Plotly.toImage(plot, { format: "png", width: size[0], height: size[1], scale: 2 });
+      return address.split(",")[1];
+    },
+    close() {
+      closed = true;
+      observer.disconnect();
+      removeEventListener("pointerup", release, true);
+      removeEventListener("pointercancel", release, true);
+      if (Plotly) Plotly.purge(plot);
+    },
+  };
+}

@@ -1,0 +1,159 @@
+/**
+ * The explorer: one component for JupyterLab, Panel and a report. It composes the panels, draws what changed, and answers Python when
+ * that is on the screen.
+ *
+ * State comes as traits, each one JSON object that Python replaces whole when it changed; messages go back. What the browser knows by
+ * itself is only what is being done right now: hover, a drag, the selection one step ahead (link.js), which view is open.
+ */
+import { createBanner } from "./banner.js";
+import { createBudget } from "./budget.js";
+import { attr, h, mark, show, text } from "./dom.js";
+import { createFront } from "./front.js";
+import { createHeader } from "./header.js";
+import { createEmit, loadPlotly, watchTheme } from "./host.js";
+import { createKeys } from "./keys.js";
+import { createLink } from "./link.js";
+import { createLog } from "./log.js";
+import { createPlan } from "./plan.js";
+import { createRunline } from "./runline.js";
+import { createSensitivity } from "./sensitivity.js";
+import { snapshot } from "./snapshot.js";
+import { createSpectrum } from "./spectrum.js";
+import { createSummary } from "./summary.js";
+
+/** A hidden page gets no animation frames; after this long it is drawn without one, ms. */
+const FRAME_WITHIN = 250;
+
+/** Run once, before the next frame or soon after. */
+function nextFrame(work) {
+  let done = false;
+  const once = () => { if (!done) { done = true; clearTimeout(timer); work(); } };
+  const timer = setTimeout(once, FRAME_WITHIN);
+  requestAnimationFrame(once);
+}
+
+/** The line at the foot: how to read the marks, and the keys; what the last edit did takes the place of the keys. */
+function createFoot(ctx) {
+  const key = (name, what) => h("span", { class: "opt" }, h("kbd", { text: name }), what);
+  const keys = h("span", { class: "keys" }, h("span", { class: "opt" }, h("kbd", { text: "2" }), "–", h("kbd", { text: "8" }), "bits"), key("L", "lock"), key("F", "fill"), key("M", "measure"), key("Ctrl Z", "undo"));
+  const status = h("span", { class: "said", hidden: true });
+  const el = h("div", { class: "pd-status" }, h("span", {}, mark("predicted"), "predicted: hollow, italic"), h("span", {}, mark("measured"), "measured: solid"), h("span", { text: "± and bars: one standard error" }), h("span", { class: "grow" }), status, keys);
+  return {
+    el, needs: ["plan"],
+    update() {
+      const said = ctx.get("plan")?.status;
+      text(status, said);
+      show(status, said);
+      show(keys, !said);
+    },
+  };
+}
+
+/** The tabs of the views; one tab stop, arrows move. */
+function createTabs(views, opened) {
+  const el = h("div", { class: "pd-tabs", role: "tablist", "aria-label": "Views" });
+  const tabs = Object.entries(views).map(([id, view]) => h("button", { type: "button", role: "tab", "data-view": id, on: { click: () => open(id) } }, view.label));
+  el.append(...tabs);
+  function open(id) {
+    for (const tab of tabs) { attr(tab, "aria-selected", tab.dataset.view === id ? "true" : "false"); attr(tab, "tabindex", tab.dataset.view === id ? 0 : -1); }
+    for (const [name, view] of Object.entries(views)) show(view.el, name === id);
+    opened(id);
+  }
+  el.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const next = tabs[(tabs.indexOf(event.target) + by + tabs.length) % tabs.length];
+    next.focus();
+    open(next.dataset.view);
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  return { el, open };
+}
+
+/**
+ * anywidget's entry point.
+ * @param {{model: any, el: HTMLElement}} view
+ * @returns {() => void} takes everything down again
+ */
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const emit = createEmit(model);
+  const live = h("div", { class: "sr", "aria-live": "polite" });
+  const ctx = { get, emit, link: createLink(get, emit), plotly: () => loadPlotly(model), say: (sentence) => text(live, sentence), cells: new Map() };
+
+  const header = createHeader(ctx);
+  const plan = createPlan(ctx);
+  const summary = createSummary(ctx);
+  const front = createFront(ctx);
+  const spectrum = createSpectrum(ctx);
+  const sensitivity = createSensitivity(ctx);
+  const budget = createBudget(ctx);
+  const banner = createBanner(ctx);
+  const log = createLog(ctx);
+  const foot = createFoot(ctx);
+  const views = {
+    overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
+    log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
+  };
+  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); });
+  const runline = createRunline(ctx, { openLog: () => tabs.open("log") });
+  const root = h("div", { class: "pd", role: "region", "aria-label": "Paredown Explorer" }, header.el, h("div", { class: "pd-bar" }, tabs.el, runline.el), banner.el, budget.el,
+    views.overview.el, views.log.el, foot.el, live);
+  // JupyterLab looks for its shortcuts before any listener of ours runs; this attribute tells it to leave the keys alone.
+  const host = h("div", { class: "pd-host", "data-lm-suppress-shortcuts": "true" }, root);
+  el.append(host);
+  tabs.open("overview");
+
+  const panels = [header, runline, banner, budget, plan, summary, front, spectrum, sensitivity, log, foot];
+  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); });
+  const unkey = createKeys(ctx, { root, header, plan, summary });
+
+  let pending = new Set(panels);
+  let scheduled = false;
+  let answered = null;
+  let closed = false;
+  function schedule() {
+    if (scheduled || closed) return;
+    scheduled = true;
+    nextFrame(flush);
+  }
+  async function flush() {
+    scheduled = false;
+    if (closed) return;
+    const now = pending;
+    const seq = get("seq");
+    pending = new Set();
+    await Promise.all(panels.filter((panel) => now.has(panel)).map((panel) => panel.update()));
+    if (closed) return;
+    if (seq !== answered && seq !== undefined) { answered = seq; emit({ type: "ack", seq }); }
+    await picture();
+  }
+
+  // The number of the last push that was photographed; Python raises want_png to ask for the next.
+  let pictured = 0;
+  async function picture() {
+    const wanted = get("want_png") ?? 0;
+    if (wanted <= pictured || (get("seq") ?? wanted) < wanted) return;
+    pictured = wanted;
+    const takes = { front: () => front.chart.png(), spectrum: () => spectrum.chart.png(), explorer: () => snapshot(host) };
+    for (const [name, take] of Object.entries(takes)) {
+      try { emit({ type: "png", name, data: await take(), seq: wanted }); } catch (error) { emit({ type: "png", name, data: "", text: error.message, seq: wanted }); }
+    }
+  }
+
+  const unbind = [];
+  const bind = (trait, listener) => { model.on(`change:${trait}`, listener); unbind.push(() => model.off?.(`change:${trait}`, listener)); };
+  const traits = new Set(panels.flatMap((panel) => panel.needs));
+  for (const trait of traits) bind(trait, () => { for (const panel of panels) if (panel.needs.includes(trait)) pending.add(panel); schedule(); });
+  for (const trait of ["seq", "want_png"]) bind(trait, schedule);
+  schedule();
+
+  return () => {
+    closed = true;
+    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close()]) undo();
+    host.remove();
+  };
+}
+
+export default { render };

@@ -1,0 +1,57 @@
+/**
+ * From a theme-free figure to one that plotly.js draws: tokens become the colours of the current theme, and everything that all
+ * charts share (font, ground, axes) is supplied here, so that figures say only what is theirs.
+ */
+
+/**
+ * The value of a design token on this element.
+ * @param {CSSStyleDeclaration} style @param {string} name "measured", or "measured@0.35" for the colour with that opacity
+ */
+function tokenColour(style, name) {
+  const [token, alpha] = name.split("@");
+  const value = style.getPropertyValue(`--pd-${token}`).trim() || "#888888";
+  if (alpha === undefined || !/^#[0-9a-f]{6}$/i.test(value)) return value;
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(value.slice(at, at + 2), 16));
+  return `rgba(${red}, ${green}, ${blue}, ${alpha})`;
+}
+
+/** A copy of `value` in which every "token:NAME" is a colour. Typed arrays and base64 arrays are passed through. */
+export function paint(value, style) {
+  if (typeof value === "string") return value.startsWith("token:") ? tokenColour(style, value.slice(6)) : value;
+  if (Array.isArray(value)) {
+    if (typeof value[0] === "number") return value.slice();
+    return value.map((item) => paint(item, style));
+  }
+  if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, paint(item, style)]));
+}
+
+/** What every axis has unless the figure says otherwise. Only the x axis has a line and ticks: the y grid is guide enough. */
+function baseAxis(isX) {
+  return {
+    color: "token:ink3", gridcolor: "token:line", linecolor: "token:line-strong", tickcolor: "token:line-strong", zeroline: false, showline: isX,
+    ticks: isX ? "outside" : "", ticklen: 4, tickfont: { size: 10.5 }, automargin: false, fixedrange: true,
+  };
+}
+
+/**
+ * The layout to draw: the figure's own over the shared one, sized to the element.
+ * @param {any} own @param {CSSStyleDeclaration} style @param {number} width @param {number} height
+ */
+export function frame(own, style, width, height) {
+  const layout = {
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest", dragmode: false,
+    ...own, width, height, autosize: false,
+    font: { family: style.getPropertyValue("--pd-font").trim() || "sans-serif", size: 11, color: "token:ink2", ...own.font },
+    margin: { l: 44, r: 10, t: 6, b: 36, pad: 0, ...own.margin },
+    hoverlabel: { bgcolor: "token:surface", bordercolor: "token:line-strong", align: "left", font: { size: 11, color: "token:ink" }, ...own.hoverlabel },
+  };
+  const axes = new Set(["xaxis", "yaxis", ...Object.keys(own).filter((key) => /^[xy]axis\d*$/.test(key))]);
+  for (const name of axes) {
+    const axis = own[name] ?? {};
+    const title = typeof axis.title === "string" ? { text: axis.title } : axis.title ?? { text: "" };
+    layout[name] = { ...baseAxis(name.startsWith("x")), ...axis, title: { standoff: 6, ...title, font: { size: 11, ...title.font } } };
+    if (axis.tickfont) layout[name].tickfont = { size: 10.5, ...axis.tickfont };
+  }
+  return paint(layout, style);
+}

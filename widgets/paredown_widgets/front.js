@@ -1,0 +1,33 @@
+/** The Pareto front: the trade of size against what is lost. The largest chart of the explorer. */
+import { createChart } from "./chart.js";
+import { emptyNote, h, mark, segments, show, star, text } from "./dom.js";
+
+/** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
+export function createFront(ctx) {
+  const count = h("span", { class: "sub" });
+  const y = segments("Vertical axis", (id) => ctx.emit({ type: "y", id }));
+  const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted front"), h("span", {}, mark("measured"), "measured"), h("span", {}, mark("uniform"), "uniform"),
+    h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan, measured and predicted" })));
+  const chart = createChart({
+    name: "front", plotly: ctx.plotly, say: ctx.say,
+    pick: ({ data, shift }) => { if (data) ctx.emit({ type: "load_plan", digest: data, shift }); },
+  });
+  const note = emptyNote();
+  const el = h("section", { class: "pd-panel pd-pareto", "aria-label": "Pareto front" }, h("header", {}, h("h2", { text: "Pareto front" }), count, h("span", { class: "grow" }), y.el), legend, chart.el, note.el);
+  return {
+    el, chart,
+    needs: ["front"],
+    update() {
+      const state = ctx.get("front") ?? {};
+      const ready = Boolean(state.figure?.data?.length) && !state.empty;
+      note.update(ready ? "" : state.empty || "The front appears here, plan by plan, while the study runs.");
+      show(chart.el, ready);
+      show(legend, ready);
+      text(count, state.count);
+      y.update(state.y_options ?? [], state.y);
+      return ready ? chart.update(state.figure, state.label) : undefined;
+    },
+    redraw: () => chart.redraw(),
+    close: () => chart.close(),
+  };
+}

@@ -1,0 +1,164 @@
+/** The sensitivity of every layer: a bar with its interval at the plan's bits, by block or largest first; the numbers stand beside. */
+import { attr, emptyNote, h, keyed, segments, show, text } from "./dom.js";
+
+const SENSITIVITY_ORDERS = [{ id: "model", label: "Model order" }, { id: "largest", label: "Largest" }];
+/** Above this many rows, blocks are closed in model order and only the largest are listed in the other. */
+const MANY = 100;
+const LARGEST_SHOWN = 40;
+/** A list sorted by size is cut into groups of this many rows, so that it can stand in columns. */
+const CHUNK = 13;
+
+/** @param {import("./link.js").Context} ctx */
+export function createSensitivity(ctx) {
+  const { link } = ctx;
+  const order = segments("Order", (id) => ctx.emit({ type: "order", id }));
+  const what = h("p", { class: "sub what" });
+  const ticks = h("div", { class: "t" });
+  const axis = h("div", { class: "pd-saxis", "aria-hidden": "true" }, ticks, h("em", { text: "bits" }), h("em"));
+  const groups = h("div", { class: "groups" });
+  const scroll = h("div", { class: "scroll" }, groups);
+  const note = emptyNote();
+  const el = h("section", { class: "pd-panel pd-sens", "aria-label": "Sensitivity" }, h("header", {}, h("h2", { text: "Sensitivity" }), h("span", { class: "grow" }), order.el), what, axis, scroll, note.el);
+  const opened = new Set();
+  let bars = new Map();
+  let active = null;
+
+  function createRow(row) {
+    const track = h("span", { class: "t" }, h("i"), h("u"));
+    return h("button", { type: "button", class: "pd-srow", tabindex: -1, "data-layer": row.layer ?? null, "data-opens": row.opens ?? null }, h("span", { class: "l" }), track, h("span", { class: "b" }), h("span", { class: "v" }));
+  }
+
+  function updateRow(node, row, scale) {
+    const [label, track, bits, value] = node.children;
+    const [bar, interval] = track.children;
+    const cut = row.high > scale.max * 1.0001;
+    const share = (number) => `${Math.round(1e4 * Math.min(1, Math.max(0, number / scale.max))) / 100}%`;
+    text(label, row.label);
+    text(bits, row.bits);
+    text(value, row.text);
+    track.classList.toggle("cut", cut);
+    track.style.setProperty("--tick", `${(100 * scale.step) / scale.max}%`);
+    bar.style.width = share(row.value);
+    show(interval, !cut && row.high > row.low);
+    interval.style.left = share(row.low);
+    interval.style.width = `${Math.max(0, Number.parseFloat(share(row.high)) - Number.parseFloat(share(row.low)))}%`;
+    attr(node, "aria-label", `${row.full ?? row.label}: ${row.text} ${scale.unit}, ${row.bits} bit`);
+    attr(node, "aria-expanded", row.opens === undefined ? null : opened.has(row.opens) ? "true" : "false");
+    if (row.layer) bars.set(row.layer, node);
+  }
+
+  /** The rows in groups: [{id, name, rows}]. */
+  function arrange(state) {
+    const names = new Map((ctx.get("grid")?.blocks ?? []).map((block) => [String(block.id), block.label]));
+    const rows = state.rows.map((row) => ({ ...row, full: ctx.cells?.get(row.layer)?.label ?? row.label }));
+    if (state.order === "largest") {
+      const shown = rows.length > MANY ? rows.slice(0, LARGEST_SHOWN) : rows;
+      const out = [];
+      for (let i = 0; i < shown.length; i += CHUNK) out.push({ id: `chunk ${i}`, name: "", rows: shown.slice(i, i + CHUNK) });
+      if (shown.length < rows.length) out.push({ id: "rest", name: "", rows: [sumRow(`${rows.length - shown.length} smaller`, rows.slice(LARGEST_SHOWN))] });
+      return out;
+    }
+    const out = [];
+    for (const row of rows) {
+      const id = row.block === null || row.block === undefined ? "" : String(row.block);
+      if (out.at(-1)?.id !== id) out.push({ id, name: names.get(id) ?? "", rows: [] });
+      out.at(-1).rows.push(row);
+    }
+    if (rows.length <= MANY) return out;
+    const folded = out.flatMap((group) => {
+      if (!group.id) return [group];
+      const head = { ...sumRow(group.name, group.rows), opens: group.id };
+      return [{ id: `fold ${group.id}`, name: "", folded: true, rows: opened.has(group.id) ? [head, ...group.rows.map((row) => ({ ...row, label: `  ${row.label}` }))] : [head] }];
+    });
+    return folded;
+  }
+
+  /** One row for several layers: values add, variances add (the errors of layers are taken as independent). */
+  function sumRow(label, rows) {
+    const value = rows.reduce((sum, row) => sum + row.value, 0);
+    const deviation = Math.sqrt(rows.reduce((sum, row) => sum + ((row.high - row.low) / 2) ** 2, 0));
+    const decimals = (String(rows[0]?.text ?? "").split(".")[1] ?? "").length;
+    const factor = displayFactor(rows);
+    return { layer: null, label, bits: "", value, low: Math.max(0, value - deviation), high: value + deviation, text: (value * factor).toFixed(decimals) };
+  }
+
+  function draw() {
+    const state = ctx.get("sensitivity") ?? {};
+    const ready = Boolean(state.rows?.length) && !state.empty;
+    note.update(ready ? "" : state.empty || "Each layer's predicted cost appears here once it has been estimated.");
+    for (const part of [what, axis, scroll]) show(part, ready);
+    order.update(SENSITIVITY_ORDERS, state.order);
+    if (!ready) return;
+    text(what, [state.what, state.unit].filter(Boolean).join(", "));
+    const arranged = arrange(state);
+    const scale = scaleOf(arranged.flatMap((group) => group.rows), displayFactor(state.rows), state.unit);
+    const longest = Math.max(...arranged.flatMap((group) => group.rows.map((row) => row.label.length)));
+    el.style.setProperty("--lab", `${Math.min(112, Math.max(28, Math.round(longest * 5.6)))}px`);
+    el.classList.toggle("sorted", state.order === "largest" || arranged.some((group) => group.folded));
+    keyed(ticks, scale.ticks, (tick) => tick.text, () => h("span"), (node, tick) => { text(node, tick.text); node.style.left = `${tick.at}%`; });
+    bars = new Map();
+    keyed(groups, arranged, (group) => `${state.order} ${group.id}`, () => h("div", { class: "pd-group" }, h("span", { class: "g" }), h("div")), (node, group) => {
+      const [name, list] = node.children;
+      text(name, group.name);
+      name.classList.toggle("none", !group.name);
+      keyed(list, group.rows, (row) => row.layer ?? `sum ${row.opens ?? row.label}`, createRow, (line, row) => updateRow(line, row, scale));
+    });
+    lightSelection();
+    lightHover();
+    lightFilter();
+  }
+
+  function lightSelection() {
+    const chosen = new Set(link.selection);
+    for (const [layer, node] of bars) node.classList.toggle("sel", chosen.has(layer));
+    tabStop(bars.has(active) ? active : link.selection.find((layer) => bars.has(layer)) ?? bars.keys().next().value);
+  }
+  function lightHover() { for (const [layer, node] of bars) node.classList.toggle("hover", layer === link.hover); }
+  function lightFilter() { for (const [layer, node] of bars) node.classList.toggle("dim", !link.matches(ctx.cells?.get(layer) ?? { layer })); }
+  function tabStop(layer) {
+    for (const node of groups.querySelectorAll(".pd-srow")) attr(node, "tabindex", node.dataset.layer === layer || (!layer && node.dataset.opens) ? 0 : -1);
+  }
+
+  groups.addEventListener("click", (event) => {
+    const row = event.target.closest(".pd-srow");
+    if (!row) return;
+    if (row.dataset.opens !== undefined) {
+      if (!opened.delete(row.dataset.opens)) opened.add(row.dataset.opens);
+      draw();
+    } else if (row.dataset.layer) {
+      active = row.dataset.layer;
+      link.select([active], event.ctrlKey || event.metaKey ? "toggle" : event.shiftKey ? "extend" : "replace");
+    }
+  });
+  groups.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by) return;
+    const all = [...groups.querySelectorAll(".pd-srow")];
+    const next = all[all.indexOf(event.target) + by];
+    if (next) { active = next.dataset.layer; attr(event.target, "tabindex", -1); attr(next, "tabindex", 0); next.focus(); }
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  link.on("selection", lightSelection);
+  link.on("hover", lightHover);
+  link.on("filter", lightFilter);
+  return { el, needs: ["sensitivity", "grid"], update: draw };
+}
+
+/** What turns a row's value into the number that it prints ("10⁻³ nats": 1000), read off the rows themselves. */
+function displayFactor(rows) {
+  const row = rows.reduce((best, one) => (one.value > (best?.value ?? 0) ? one : best), null);
+  const ratio = row ? Number.parseFloat(row.text.replace("\u2212", "-")) / row.value : 1;
+  return Number.isFinite(ratio) && ratio > 0 ? 10 ** Math.round(Math.log10(ratio)) : 1;
+}
+
+/** The axis: it ends a little above the largest bar, unless one would flatten all the others; that one is broken instead. */
+function scaleOf(rows, factor, unit) {
+  const tops = rows.map((row) => row.high).sort((left, right) => right - left);
+  const max = Math.max(1e-12, tops.length > 3 && tops[0] > 2.5 * tops[2] ? 1.35 * tops[2] : 1.02 * tops[0]);
+  const power = 10 ** Math.floor(Math.log10(max * factor));
+  const step = [0.1, 0.2, 0.5, 1, 2, 5].map((one) => one * power).find((one) => (max * factor) / one <= 3.6) ?? power * 5;
+  const ticks = [];
+  for (let value = 0; value <= max * factor * 1.0001; value += step) ticks.push({ at: (100 * value) / (max * factor), text: String(Number(value.toPrecision(3))) });
+  return { max, step: step / factor, ticks, unit };
+}
