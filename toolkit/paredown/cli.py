@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import Event, Measurement, Plan, StudyConfig
+from paredown.specs import Event, Measurement, Plan, Runtime, StudyConfig
 
 app = typer.Typer(
     help="Compress pre-trained transformers: price every layer, search plans at every budget, measure them, export the one you choose.",
@@ -72,6 +72,9 @@ def run(
     ] = None,
     calibration: Annotated[int | None, typer.Option(help="Calibration samples. [default: the task's own]")] = None,
     held_out: Annotated[int | None, typer.Option(help="Held-out samples of each measurement. [default: the task's own]")] = None,
+    runtime: Annotated[
+        str, typer.Option(help="Who must be able to load the export: transformers (compressed-tensors) or paredown (every plan).")
+    ] = "transformers",
     fuse: Annotated[bool, typer.Option(help="Decide layers together that runtimes fuse (q k v, gate up).")] = True,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
@@ -90,6 +93,7 @@ def run(
         budgets=_numbers(budgets),
         calibration_samples=calibration,
         held_out_samples=held_out,
+        runtime=_runtime(runtime),
         fuse=fuse,
         seed=seed,
     )
@@ -171,26 +175,32 @@ def plans(study: StudyFolder, as_json: AsJson = False, debug: Debug = False) -> 
 def export(
     study: StudyFolder,
     to: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
-    plan: Annotated[str | None, typer.Option(help="Digest of the plan (see `paredown plans`), or a plan's JSON file.")] = None,
+    plan: Annotated[
+        str | None, typer.Option(help="First digits of a measured plan's digest (see `paredown plans`), or a plan's JSON file.")
+    ] = None,
     bits: Annotated[
         float | None, typer.Option(help="Instead of --plan: the measured plan with the smallest KL at the bytes of that uniform plan.")
     ] = None,
+    runtime: Annotated[str | None, typer.Option(help="Who must load it: transformers or paredown. [default: the study's]")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Write a plan as a compressed-tensors checkpoint that transformers and vLLM load, with the plan's JSON beside it."""
+    """Write a plan as a checkpoint (compressed-tensors, which plain transformers loads), with the plan's JSON beside it."""
+    from paredown.export import load_plan
     from paredown.study import Study
 
     opened = Study(study)
-    chosen = opened.choose(plan, bits)
-    written = opened.export(chosen, to)
-    if as_json:
-        _print_json({"folder": str(to), "plan": chosen.digest, "bytes": written})
+    if plan is not None and plan.endswith(".json"):
+        session = opened.session()
+        chosen = load_plan(plan, model_digest=session.loaded.digest, layers=session.layers)
     else:
-        console.print(
-            f"Wrote plan {chosen.digest} ({chosen.found_by}) to {to}: {_megabytes(written)}. Load it with transformers' AutoModel….from_pretrained({str(to)!r}).",
-            markup=False,
-        )
+        chosen = opened.choose(plan, bits=bits)
+    folder = opened.export(chosen, to, runtime=_runtime(runtime) if runtime else None)
+    written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    if as_json:
+        _print_json({"folder": str(folder), "plan": chosen.digest, "bytes": written})
+    else:
+        console.print(f"Wrote plan {chosen.digest} ({chosen.found_by}) to {folder}: {_megabytes(written)}", markup=False)
 
 
 @app.command(epilog="Example: paredown fetch sentiment vision")
@@ -318,6 +328,12 @@ def _number(value: float | None) -> str:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.3g} MB"
+
+
+def _runtime(text: str) -> Runtime:
+    if text not in get_args(Runtime):
+        raise ParedownError(f"--runtime must be one of {', '.join(get_args(Runtime))}, got {text!r}")
+    return text  # pyright: ignore[reportReturnType]  (just checked)
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from paredown.errors import ParedownError
 
@@ -21,6 +21,7 @@ GROUP_SIZES = (16, 32, 64, 128)
 
 LayerKind = Literal["linear", "conv1d", "embedding"]
 Solver = Literal["rtn", "mse"]
+Runtime = Literal["transformers", "paredown"]
 Split = Literal["calibration", "held_out"]
 Stage = Literal["load", "baseline", "sensitivity", "search", "measure", "export"]
 EventKind = Literal[
@@ -360,7 +361,8 @@ class StudyConfig:
     Attributes:
         model: Hub id, local folder or ``demo:NAME``.
         task: ``demo:NAME``, or the name under which a task of the user's own was given.
-        schemes: The schemes that each layer may get, in their short form.
+        schemes: The schemes that each layer may get, in their short form; a layer gets those that the runtime can load for it.
+        runtime: Who must be able to load the export: ``transformers`` (a compressed-tensors checkpoint) or ``paredown``, which holds every plan.
         budgets: Mean bits per compressible weight at which plans are searched and measured; None takes those of the uniform plans and points between them.
         calibration_samples: Samples of the sensitivity pass; None takes the task's own number.
         held_out_samples: Samples of each measurement; None takes all.
@@ -370,7 +372,8 @@ class StudyConfig:
 
     model: str = "demo:sentiment"
     task: str = "demo:sentiment"
-    schemes: tuple[str, ...] = ("int2g64", "int3g64", "int4g64", "int5g64", "int6g64", "int8g64")
+    schemes: tuple[str, ...] = ("int2g64sym", "int3g64sym", "int4g64sym", "int5g64sym", "int6g64sym", "int8g64sym")
+    runtime: Runtime = "transformers"
     budgets: tuple[float, ...] | None = None
     calibration_samples: int | None = None
     held_out_samples: int | None = None
@@ -382,6 +385,8 @@ class StudyConfig:
             raise ParedownError("schemes must name at least one scheme, got none; for example int4g64")
         for scheme in self.schemes:
             Scheme.parse(scheme)
+        if self.runtime not in get_args(Runtime):
+            raise ParedownError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}")
         for name in ("calibration_samples", "held_out_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -461,8 +466,3 @@ def _adapter(kind: type) -> Any:
 
 def _digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def uniform(layers: Sequence[LayerRef], scheme: Scheme) -> dict[str, Scheme]:
-    """The same scheme for every layer."""
-    return {layer.name: scheme for layer in layers}

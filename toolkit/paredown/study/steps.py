@@ -11,6 +11,8 @@ import torch
 
 from paredown.calibration import capture, passes
 from paredown.curvature import probe_objective
+from paredown.errors import ParedownError
+from paredown.export.compressed_tensors import refusal
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
@@ -46,7 +48,7 @@ def sensitivity(session: Session, journal: Journal) -> None:
     units = torch.cat([task.units(batch) for batch in batches])
     matrix = "ggn" if task.offers_probabilities else "empirical_fisher"
     probe = probe_objective(model, task, seed=config.seed)
-    schemes = [Scheme.parse(scheme) for scheme in config.schemes]
+    offered = offers(session)
 
     def objective(batch: Batch) -> torch.Tensor:
         journal.check()
@@ -73,9 +75,28 @@ def sensitivity(session: Session, journal: Journal) -> None:
                 )
                 continue
             candidates, curvature = price(
-                layer, weight_of(model, layer), captured.pop(layer.name), units, schemes, matrix=matrix, seed=config.seed
+                layer, weight_of(model, layer), captured.pop(layer.name), units, offered[layer.name], matrix=matrix, seed=config.seed
             )
             journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, curvature])
+
+
+def offers(session: Session) -> dict[str, list[Scheme]]:
+    """The schemes that each layer may get: those of the configuration that the runtime can load for it.
+
+    Raises:
+        ParedownError: If a scheme fits no layer at all; says why.
+    """
+    schemes = [Scheme.parse(scheme) for scheme in session.config.schemes]
+    if session.config.runtime == "paredown":
+        return {layer.name: schemes for layer in session.layers}
+    refusals = {(layer.name, scheme): refusal(layer, scheme) for layer in session.layers for scheme in schemes}
+    for scheme in schemes:
+        reasons = {refusals[layer.name, scheme] for layer in session.layers}
+        if "" not in reasons:
+            raise ParedownError(
+                f"no layer can take {scheme} for the runtime transformers: {min(reasons)}. Or choose the runtime paredown, which holds every plan"
+            )
+    return {layer.name: [scheme for scheme in schemes if not refusals[layer.name, scheme]] for layer in session.layers}
 
 
 def plans(session: Session, journal: Journal) -> None:
@@ -181,6 +202,19 @@ def plan_of(session: Session, problem: Problem, schemes: dict[str, Scheme], foun
         found_by,
         session.config.seed,
     )
+
+
+def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:
+    """The choice that stands for a uniform scheme where it is not offered: the next wider one, so that uniform is never worse than asked."""
+    if scheme in offered:
+        return offered.index(scheme)
+    assert scheme.weight is not None
+    wider = [
+        (other.weight.bits, index)
+        for index, other in enumerate(offered)
+        if other.weight is not None and other.weight.bits >= scheme.weight.bits
+    ]
+    return min(wider)[1] if wider else offered.index(KEEP)
 
 
 def _outside_in(waiting: list[Plan]) -> list[Plan]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from paredown.errors import ParedownError
+from paredown.export import compressed_tensors, native
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
-from paredown.specs import Plan, Scheme, StudyConfig
+from paredown.specs import Plan, Runtime, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
+from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
 from paredown.study.journal import Journal, Listener
 from paredown.study.session import Session
@@ -204,6 +206,32 @@ class Study:
         if error is not None:
             raise error
         return self
+
+    def choose(self, name: str | None = None, *, bits: float | None = None) -> Plan:
+        """A plan by the first digits of its digest, or the best measured one at the bytes of a uniform plan.
+
+        Raises:
+            ParedownError: If that is not exactly one plan.
+        """
+        return choose(self.record(), name, bits)
+
+    def export(self, plan: Plan, folder: str | Path, *, runtime: Runtime | None = None) -> Path:
+        """Write the compressed checkpoint of a plan, with the plan's JSON beside it, and load it back to check it.
+
+        Args:
+            plan: One of this study's, or one with the same model digest.
+            folder: Where to.
+            runtime: Who must be able to load it; None takes the study's.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ParedownError: If the format can't hold the plan (names layer and reason; nothing is written), or it is for another model.
+        """
+        session = self.session()
+        write = {"transformers": compressed_tensors.write, "paredown": native.write}[runtime or self.config.runtime]
+        return write(session.loaded, session.layers, plan, folder)
 
     def session(self) -> Session:
         """The loaded model with its task; loads them on first use.
