@@ -1,0 +1,54 @@
+"""The console script: the toolkit's commands, and those that draw, `report` and `app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paredown.cli import AsJson, Debug, StudyFolder, app, console
+from paredown.cli import main as run_commands
+
+__all__ = ["main"]
+
+
+@app.command(epilog="Example: paredown report studies/sentiment --to report.html")
+def report(
+    study: StudyFolder,
+    to: Annotated[Path | None, typer.Option(help="File to write. [default: report.html in the study's folder]")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write a study as one HTML file with interactive plots; it opens from disk and needs no network."""
+    from paredown_widgets.report import write_report
+
+    path = write_report(study, to or study / "report.html")
+    if as_json:
+        typer.echo(f'{{"report": {_quoted(path)}, "bytes": {path.stat().st_size}}}')
+    else:
+        console.print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+
+
+@app.command(name="app", epilog="Example: paredown app studies/sentiment")
+def serve_app(
+    studies: Annotated[list[Path], typer.Argument(help="Folders of the studies to show.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.")] = 5006,
+    show: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Serve the explorer on this machine with Panel; stop it with Ctrl C."""
+    from paredown_widgets.app import serve
+
+    serve(studies, port=port, show=show)
+
+
+def _quoted(path: Path) -> str:
+    import json
+
+    return json.dumps(str(path))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of ``paredown``."""
+    run_commands(arguments)

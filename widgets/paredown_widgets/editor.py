@@ -1,0 +1,110 @@
+"""The user's plan while it is edited: schemes, locks, undo and redo. Plain data, no observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from paredown.specs import KEEP, LayerRef, Scheme, fused_groups
+
+_DEPTH = 200  # undo steps that are kept
+
+
+@dataclass(frozen=True)
+class _Step:
+    label: str
+    schemes: Mapping[str, Scheme]
+
+
+@dataclass
+class PlanEditor:
+    """A decision for every layer, and the way back. Fused layers are always edited together.
+
+    Attributes:
+        schemes: Layer name to scheme, complete.
+        locked: Layers that edits, filling and loading leave alone.
+        groups: Layer name to the layers that are decided with it, itself included.
+    """
+
+    schemes: dict[str, Scheme] = field(default_factory=dict)
+    locked: set[str] = field(default_factory=set)
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _undo: list[_Step] = field(default_factory=list)
+    _redo: list[_Step] = field(default_factory=list)
+    _gesture: str | None = None
+
+    def set_layers(self, layers: Sequence[LayerRef], start: Scheme, *, fuse: bool) -> None:
+        """Begin with one scheme for all layers of a model."""
+        groups = fused_groups(layers) if fuse else tuple((layer.name,) for layer in layers)
+        self.groups = {name: group for group in groups for name in group}
+        self.schemes = {layer.name: start for layer in layers}
+        self.locked.clear()
+        self._undo.clear()
+        self._redo.clear()
+        self._gesture = None
+
+    def widened(self, layers: Iterable[str]) -> tuple[str, ...]:
+        """Those layers and what is fused with them, in model order; unknown names are dropped."""
+        wanted = {member for name in layers if name in self.groups for member in self.groups[name]}
+        return tuple(name for name in self.schemes if name in wanted)
+
+    def edit(self, layers: Iterable[str], change: Callable[[Scheme], Scheme], label: str, *, gesture: str | None = None) -> bool:
+        """Change the scheme of some layers; locked ones stay. One gesture, such as a drag, is one undo step.
+
+        Returns:
+            Whether anything changed.
+        """
+        names = [name for name in self.widened(layers) if name not in self.locked]
+        after = {**self.schemes, **{name: change(self.schemes[name]) for name in names}}
+        return self._move_to(after, label, gesture)
+
+    def replace(self, schemes: Mapping[str, Scheme], label: str, *, keep_locked: bool = True) -> bool:
+        """Take over a whole plan; a layer that it does not name is kept. Returns whether anything changed."""
+        after = {name: now if keep_locked and name in self.locked else schemes.get(name, KEEP) for name, now in self.schemes.items()}
+        return self._move_to(after, label, None)
+
+    def start_from(self, schemes: Mapping[str, Scheme]) -> None:
+        """Set the plan without an undo step: what the explorer itself chooses before the first edit."""
+        self.schemes = {name: schemes.get(name, KEEP) for name in self.schemes}
+
+    def lock(self, layers: Iterable[str], locked: bool) -> None:
+        names = self.widened(layers)
+        self.locked = self.locked | set(names) if locked else self.locked - set(names)
+
+    def undo(self) -> bool:
+        return self._swap(self._undo, self._redo)
+
+    def redo(self) -> bool:
+        return self._swap(self._redo, self._undo)
+
+    @property
+    def can_undo(self) -> bool:
+        return bool(self._undo)
+
+    @property
+    def can_redo(self) -> bool:
+        return bool(self._redo)
+
+    @property
+    def undo_label(self) -> str:
+        return self._undo[-1].label if self._undo else ""
+
+    def _move_to(self, after: dict[str, Scheme], label: str, gesture: str | None) -> bool:
+        if after == self.schemes:
+            return False
+        if gesture is None or gesture != self._gesture or not self._undo:
+            self._undo.append(_Step(label, self.schemes))
+            del self._undo[:-_DEPTH]
+        self._gesture = gesture
+        self._redo.clear()
+        self.schemes = after
+        return True
+
+    def _swap(self, source: list[_Step], target: list[_Step]) -> bool:
+        self._gesture = None
+        if not source:
+            return False
+        step = source.pop()
+        target.append(_Step(step.label, self.schemes))
+        self.schemes = dict(step.schemes)
+        return True

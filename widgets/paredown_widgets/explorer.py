@@ -1,0 +1,353 @@
+"""`Explorer`: what a notebook shows and what Python holds on to."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from paredown.errors import ParedownError
+from paredown.specs import Plan, Scheme, StudyConfig
+from paredown_widgets import numbers, picture, run
+from paredown_widgets.controls import StudyLike
+from paredown_widgets.figures import front, spectrum
+from paredown_widgets.figures.style import paper
+from paredown_widgets.handlers import handle
+from paredown_widgets.model import ExplorerModel
+from paredown_widgets.pump import Watcher
+from paredown_widgets.tables import layer_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from paredown_widgets.jupyter import ExplorerWidget
+
+_OBSERVED = ("plan", "selection", "locked", "budget", "state", "measurements", "error")
+_FIGURES = ("front", "accuracy", "loss", "spectrum", "spectra")
+_POLL = 0.03
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an observer is called with.
+
+    Attributes:
+        name: plan, selection, locked, budget, state, measurements or error.
+        old: The value before.
+        new: The value now.
+        owner: The explorer.
+    """
+
+    name: str
+    old: Any
+    new: Any
+    owner: Explorer
+
+
+class Explorer:
+    """A study, live: the layers and their bits, the Pareto front as it is measured, sensitivity and spectra.
+
+    As the last expression of a notebook's cell it shows itself. Nothing blocks: `run` works in the background.
+
+    Example:
+        >>> explorer = Explorer("demo:sentiment")  # doctest: +SKIP
+        >>> explorer.run()  # doctest: +SKIP
+        >>> explorer  # doctest: +SKIP
+    """
+
+    def __init__(self, study: str | Path | StudyLike = "demo:sentiment", *, folder: str | Path | None = None, **settings: Any) -> None:
+        """Open a study, or begin one.
+
+        Args:
+            study: ``demo:NAME``, a hub id or a local model folder to begin a study on; a study's folder, or a
+                `paredown.study.Study`, to go on with one.
+            folder: Where a new study is kept; ``studies/NAME`` by default.
+            **settings: Fields of `paredown.specs.StudyConfig` for a new study.
+
+        Raises:
+            TypeError: If a setting does not exist; names the nearest.
+            ParedownError: If the study can't be opened.
+        """
+        self.study = _open(study, folder, settings)
+        self.model = ExplorerModel(self.study)
+        self.model.refresh()
+        self._widget: ExplorerWidget | None = None
+        self._still: Any = None  # handle of the still picture below the widget
+        self._still_of: tuple[Any, ...] = ()
+        self._watcher = Watcher(self.model, self._refresh_still)
+        self._observers: list[tuple[Callable[[Change], Any], Any]] = []
+
+    # -- the values
+
+    @property
+    def plan(self) -> Plan | None:
+        """The plan in the user's hands; None until the model's layers are known. Assign a plan or {layer: scheme} to load it."""
+        return self.model.plan
+
+    @plan.setter
+    def plan(self, value: Plan | Mapping[str, Scheme | str]) -> None:
+        schemes = value.schemes if isinstance(value, Plan) else value
+        if isinstance(value, Plan) and self.model.record.info is not None and value.model_digest != self.model.record.info.digest:
+            raise ParedownError(
+                f"the plan was made for weights {value.model_digest} of {value.model}, this study has {self.model.record.info.digest}; load a plan for the same model"
+            )
+        parsed = {name: scheme if isinstance(scheme, Scheme) else Scheme.parse(scheme) for name, scheme in schemes.items()}
+        with self.model.lock:
+            self.model.load(parsed, "plan from Python")
+
+    @property
+    def selection(self) -> tuple[str, ...]:
+        """Names of the selected layers. Assign names to select them."""
+        return tuple(self.model.selection)
+
+    @selection.setter
+    def selection(self, names: Iterable[str]) -> None:
+        self._do({"type": "select", "layers": list(names)})
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Names of the locked layers."""
+        return tuple(self.model.locked)
+
+    @property
+    def budget(self) -> int | None:
+        """Budget in bytes. Assign bytes to move it."""
+        return None if self.model.budget is None else int(self.model.budget)
+
+    @budget.setter
+    def budget(self, size: float) -> None:
+        self._do({"type": "budget", "bytes": size})
+
+    @property
+    def state(self) -> str:
+        """idle, running, paused, watching (another process runs it), done, cancelled or failed."""
+        return run.state_of(self.model)
+
+    def observe(self, callback: Callable[[Change], Any], names: str | Sequence[str] = "plan") -> Callable[[], None]:
+        """Call `callback` with a `Change` whenever a value changes.
+
+        It is called in the thread that made the change; an error in it is shown in the explorer.
+
+        Args:
+            callback: Takes one `Change`.
+            names: One or several of plan, selection, locked, budget, state, measurements, error.
+
+        Returns:
+            A function that ends the observation.
+
+        Raises:
+            ParedownError: If a name is none of those.
+        """
+        wanted = [names] if isinstance(names, str) else list(names)
+        for name in wanted:
+            if name not in _OBSERVED:
+                raise ParedownError(f"observe knows {', '.join(_OBSERVED)}, got {name!r}")
+
+        def call(event: Any) -> None:
+            try:
+                callback(Change(event.name, event.old, event.new, self))
+            except Exception as error:  # shown in the explorer: an output of this thread would appear in any cell, or nowhere
+                if event.name != "error":
+                    self.model.fail(f"An observer of {event.name} failed: {type(error).__name__}: {error}")
+
+        watcher = self.model.param.watch(call, wanted)
+        return lambda: self.model.param.unwatch(watcher)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row a layer: what it is, what the plan does to it, and what that is predicted to cost."""
+        with self.model.lock:
+            return layer_table(self.model)
+
+    def figure(self, name: str = "front") -> go.Figure:
+        """A chart for a paper, in the light palette.
+
+        Args:
+            name: front (KL against size), accuracy (the task's metric), loss, spectrum (selected layers) or spectra (all).
+
+        Raises:
+            ParedownError: If there is no such figure.
+        """
+        import plotly.graph_objects as go
+
+        if name not in _FIGURES:
+            raise ParedownError(f"figure must be one of {', '.join(_FIGURES)}, got {name!r}")
+        with self.model.lock:
+            if name in ("spectrum", "spectra"):
+                names = spectrum.shown_layers(self.model)
+                built = spectrum.all_figure(self.model) if name == "spectra" else spectrum.spectrum_figure(self.model, names)
+            else:
+                built = front.view(self.model, {"front": "kl", "accuracy": "metric", "loss": "loss"}[name])["figure"]
+        return go.Figure(paper(built))
+
+    # -- the run
+
+    def run(self) -> Explorer:
+        """Run what is not done yet, in the background; returns at once."""
+        self.study.start()
+        self.model.changed()
+        return self
+
+    def pause(self) -> None:
+        """Wait before the next layer or evaluation."""
+        self.study.pause()
+        self.model.changed()
+
+    def resume(self) -> None:
+        """Go on after a pause, or after a run that was cancelled or interrupted."""
+        if self.study.paused and self.study.running:
+            self.study.resume()
+        else:
+            self.study.start()
+        self.model.changed()
+
+    def cancel(self) -> None:
+        """Stop before the next layer or evaluation; everything so far is saved."""
+        self.study.cancel()
+        self.model.changed()
+
+    def wait(self, timeout: float | None = None) -> Explorer:
+        """Block until the run is over. In a notebook prefer ``await explorer``, which keeps buttons alive."""
+        self.study.wait(timeout)
+        self.model.refresh()
+        return self
+
+    def __await__(self) -> Generator[Any, None, Explorer]:
+        async def over() -> Explorer:
+            while self.study.running:
+                await asyncio.sleep(_POLL)
+            self.model.refresh()
+            return self
+
+        return over().__await__()
+
+    def measure(self) -> Plan:
+        """Have the plan measured in the background; the point appears when it is done.
+
+        Raises:
+            ParedownError: If there is no plan yet.
+        """
+        plan = self.plan
+        if plan is None:
+            raise ParedownError("there is no plan to measure yet; run the study first")
+        self._do({"type": "measure"})
+        return plan
+
+    def export(self, path: str | Path) -> Path:
+        """Write the plan as a compressed-tensors checkpoint; returns its folder when it is written.
+
+        Raises:
+            ParedownError: If there is no plan, or the format can't hold it (says which layer, before anything is written).
+        """
+        if self.plan is None:
+            raise ParedownError("there is no plan to export yet; run the study first")
+        self.study.export(self.plan, Path(path))
+        return Path(path)
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write the explorer as it stands as one HTML file that needs no network."""
+        from paredown_widgets.report import render_report
+
+        target = Path(path)
+        target.write_text(render_report(self.study, self.model), encoding="utf-8")
+        return target
+
+    def servable(self) -> Any:
+        """This explorer as a Panel pane, for an app or a template of your own."""
+        from paredown_widgets import panel_host
+
+        panel_host.prepare()
+        return panel_host.ExplorerPane(self.model).servable()
+
+    def close(self) -> None:
+        """Stop watching; a run in the background goes on."""
+        self._watcher.close()
+        if self._widget is not None:
+            self._widget.close()
+
+    # -- how it shows itself
+
+    @property
+    def widget(self) -> ExplorerWidget:
+        """The widget in Jupyter; made on first use."""
+        if self._widget is None:
+            from paredown_widgets.jupyter import ExplorerWidget
+
+            self._widget = ExplorerWidget(self.model)
+        return self._widget
+
+    def _ipython_display_(self) -> None:
+        """The widget, and below it a still picture for readers without a kernel; the live widget hides it."""
+        from IPython.display import display
+
+        bundle, _ = cast(tuple[dict[str, Any], Any], self.widget._repr_mimebundle_())
+        display({**bundle, "text/plain": repr(self)}, raw=True)
+        with self.model.lock:
+            self._still = display(self._picture(), raw=True, display_id=True)
+
+    def _picture(self) -> dict[str, str]:
+        self._still_of = self._still_key()
+        return {"image/svg+xml": picture.draw(self.model), "text/plain": repr(self)}
+
+    def _still_key(self) -> tuple[Any, ...]:
+        model = self.model
+        return (model.measurements, model.state, model.plan.digest if model.plan else "")
+
+    def _refresh_still(self) -> None:
+        """Draw the still picture again when things have come to rest, so that what is saved is what was seen last."""
+        if self._still is None or self.study.running or self._still_key() == self._still_of:
+            return
+        self._still.update(self._picture(), raw=True)
+
+    def __repr__(self) -> str:
+        with self.model.lock:
+            model = self.model
+            info, prediction, measured = model.record.info, model.predict(), model.measurement()
+            name = f"{info.label}, {info.task_label}" if info else model.config.model
+            parts = [f"Explorer({name}; {self.state}, {model.measurements} plans measured"]
+            if prediction is not None:
+                parts.append(f"; plan {numbers.size(prediction.bytes)}, predicted {numbers.with_error(prediction.loss_increase, prediction.loss_increase_sd)} nats")
+            if measured is not None:
+                parts.append(f", measured {measured.metric.name} {numbers.metric_text(measured.metric)}")
+        return "".join(parts) + ")"
+
+    def _do(self, message: Mapping[str, Any]) -> None:
+        """A command from Python takes the browser's way, but its error is raised here."""
+        before = self.model.error
+        handle(self.model, message)
+        error = self.model.error
+        if error is not None and error is not before:
+            self.model.error = before
+            raise ParedownError("; ".join(filter(None, (error["text"], error["remedy"]))))
+
+
+def _open(study: str | Path | StudyLike, folder: str | Path | None, settings: Mapping[str, Any]) -> StudyLike:
+    known = [field.name for field in fields(StudyConfig) if field.name != "model"]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, "folder"], 1)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+            raise TypeError(f"Explorer() has no setting {name!r}; {hint}")
+    if not isinstance(study, (str, Path)):
+        if settings or folder is not None:
+            raise TypeError("Explorer() takes settings for a new study only; this one has its own")
+        return study
+    from paredown.store import FILE_NAME
+    from paredown.study import Study
+
+    if folder is None and (Path(study) / FILE_NAME).is_file():
+        if settings:
+            raise TypeError(f"{study} is a study with settings of its own; open it without any, or begin another with folder=...")
+        return cast(StudyLike, Study(study))
+    name = str(study)
+    task = settings.get("task", name if name.startswith("demo:") else None)
+    if task is None:
+        raise ParedownError(f"{name} needs a task: expected task='demo:NAME', or a paredown.study.Study with a task of your own")
+    place = Path(folder) if folder is not None else Path("studies") / name.removeprefix("demo:").replace("/", "--")
+    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    if folder is None and not chosen and (place / FILE_NAME).is_file():
+        return cast(StudyLike, Study(place))
+    return cast(StudyLike, Study(place, StudyConfig(**{**chosen, "model": name, "task": task})))

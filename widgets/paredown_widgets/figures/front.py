@@ -1,0 +1,336 @@
+"""The Pareto front: size against KL, metric or loss. Predicted as a line with its band, measured as points with their errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from paredown.specs import Measurement
+from paredown_widgets import numbers
+from paredown_widgets.figures.style import axis, escape, layout, linear_range, log_range, note, rounded, size_ticks, token
+from paredown_widgets.model import ExplorerModel
+
+Quantity = Literal["kl", "metric", "loss"]
+Json = dict[str, Any]
+_FLOOR = 1e-6  # nats; below it a logarithmic axis would show rounding errors
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """What the vertical axis shows."""
+
+    quantity: Quantity
+    title: str
+    log: bool
+    factor: float
+
+    def of(self, m: Measurement) -> tuple[float, float] | None:
+        """Value and standard error of a measurement in the axis's units; None where it was not measured."""
+        if self.quantity == "kl":
+            return None if m.kl is None else (max(m.kl, _FLOOR), m.kl_sd or 0.0)
+        if self.quantity == "metric":
+            return m.metric.value * self.factor, (numbers.metric_error(m.metric) or 0.0) * self.factor
+        return None if m.loss is None else (m.loss, 0.0)
+
+
+def options(model: ExplorerModel) -> list[dict[str, str]]:
+    """What the vertical axis may show, the quantity that is minimised first."""
+    info, baseline = model.record.info, model.record.baseline
+    listed: list[dict[str, str]] = []
+    if info is None or info.loss == "kl":
+        listed.append({"id": "kl", "label": "KL"})
+    listed.append({"id": "metric", "label": numbers.capital(info.metric) if info else "Metric"})
+    if baseline is None or baseline.loss is not None:
+        listed.append({"id": "loss", "label": "Loss"})
+    return listed
+
+
+def view(model: ExplorerModel, y: str | None = None) -> Json:
+    """State of the `front` trait; with y = ``metric`` that of `accuracy`."""
+    wanted = y or model.y
+    shown = options(model)
+    quantity: Any = wanted if wanted in [option["id"] for option in shown] else shown[0]["id"]
+    ready = model.record.info is not None and (model.front is not None or model.measurements > 0)
+    return {
+        "figure": front_figure(model, quantity) if ready else {"data": [], "layout": layout()},
+        "count": f"{model.measurements} measured",
+        "y": quantity,
+        "y_options": shown,
+        "label": _sentence(model, quantity) if ready else "",
+        "empty": "" if ready else "The front appears here, plan by plan, while the study runs.",
+    }
+
+
+def _scale(model: ExplorerModel, quantity: Quantity) -> _Scale:
+    info = model.record.info
+    assert info is not None
+    if quantity == "kl":
+        return _Scale("kl", f"KL to the original, nats per {info.unit} (log)", True, 1.0)
+    if quantity == "metric":
+        unit = ", %" if numbers.is_share(info.metric) else ""
+        return _Scale("metric", numbers.capital(info.metric) + unit, False, numbers.scale(info.metric))
+    return _Scale("loss", f"Loss, nats per {info.unit}", False, 1.0)
+
+
+def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
+    """Plotly JSON of the front.
+
+    Args:
+        model: The view model; model and task must be known.
+        quantity: What the vertical axis shows.
+
+    Returns:
+        ``data`` and ``layout``. Traces by `uid`: band, front, measured, uniform, link, was, plan. Points of `measured` and
+        `uniform` carry the plan's digest as `customdata`.
+    """
+    scale = _scale(model, quantity)
+    searched, uniform = _measured(model, scale)
+    line = _predicted_line(model, scale)
+    here, was = _plan_points(model, scale)
+    y_range = _y_range(model, scale, searched, uniform, line, here)
+    x_range = log_range([p.x for p in (*searched, *uniform)] + [x for x, *_ in line] + [p.x for p in (*here, *was)] or [1.0, 10.0], 0.05)
+    data = [
+        *_line_traces(line, y_range, scale),
+        _points(searched, "measured", "measured", y_range, scale, {"symbol": "circle", "size": 7, "color": token("measured"), "line": {"width": 1, "color": token("surface")}}),
+        _points(uniform, "uniform", "uniform", y_range, scale, {"symbol": "diamond", "size": 10, "color": token("surface"), "line": {"width": 1.6, "color": token("uniform")}}),
+        *_stars(here, was, y_range, scale),
+    ]  # fmt: skip
+    shapes, notes = _furniture(model, scale, here, y_range, x_range)
+    ticks = size_ticks(10 ** x_range[0], 10 ** x_range[1])
+    x_axis = axis("Size, MB (log)", type="log", range=x_range, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], showgrid=False)
+    y_axis = axis(scale.title, type="log" if scale.log else "linear", range=y_range, showline=False, ticks="", nticks=8)
+    if scale.log:
+        y_axis |= _decades(y_range)
+    return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, shapes=shapes, annotations=notes)}
+
+
+@dataclass(frozen=True)
+class _Point:
+    x: float
+    y: float
+    error: float
+    hover: str
+    digest: str = ""
+    text: str = ""
+    measured: bool = True
+
+
+def _hover(model: ExplorerModel, m: Measurement, name: str) -> str:
+    lines = [f"{name}, measured", numbers.size(m.bytes)]
+    if m.kl is not None:
+        lines.append(f"KL {numbers.with_error(m.kl, m.kl_sd)}")
+    interval = numbers.metric_interval(m.metric)
+    lines.append(f"{m.metric.name} {numbers.metric_text(m.metric)}" + (f" (95 %: {interval})" if interval else ""))
+    if m.flips is not None:
+        lines.append(f"flipped {numbers.fixed(100 * m.flips, 1)}{numbers.SPACE}%")
+    if m.loss is not None:
+        lines.append(f"loss {numbers.significant(m.loss)}")
+    return "<br>".join(escape(line) for line in lines)
+
+
+def _measured(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_Point]]:
+    searched: list[_Point] = []
+    uniform: list[_Point] = []
+    for digest, m in model.measured_plans().items():
+        value = scale.of(m)
+        if value is None:
+            continue
+        bits = model.uniform_bits(digest)
+        plan = model.record.plans[digest]
+        name = f"Uniform W{bits}" if bits else f"Plan {digest[:6]} ({plan.found_by})"
+        point = _Point(m.bytes / 1e6, value[0], value[1], _hover(model, m, name), digest, f"W{bits}" if bits else "")
+        (uniform if bits else searched).append(point)
+    return searched, uniform
+
+
+def _predicted_line(model: ExplorerModel, scale: _Scale) -> list[tuple[float, float, float]]:
+    """(MB, value, standard error) along the predicted front; the metric through its fit to the measured plans."""
+    front, info, baseline = model.front, model.record.info, model.record.baseline
+    if front is None or info is None:
+        return []
+    rows = list(zip(front.bytes, front.loss_increase, front.loss_increase_sd, strict=True))
+    if scale.quantity == "kl" and info.loss == "kl":
+        return [(size / 1e6, max(loss, _FLOOR), deviation) for size, loss, deviation in rows]
+    if scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
+        return [(size / 1e6, baseline.loss + loss, deviation) for size, loss, deviation in rows]
+    if scale.quantity == "metric" and info.loss == "kl" and model.fit is not None:
+        fitted = [(size / 1e6, model.fit.at(loss)) for size, loss, _ in rows]
+        return [(size, value * scale.factor, model.fit.deviation * scale.factor) for size, value in fitted if value is not None]
+    return []
+
+
+def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_Point]]:
+    """The user's plan: where it is now, and where it was when it was measured, if it was edited since."""
+    prediction, measured, before, info, baseline = model.predict(), model.measurement(), model.last_measurement(), model.record.info, model.record.baseline
+    here: list[_Point] = []
+    if measured is not None and (value := scale.of(measured)) is not None:
+        return [_Point(measured.bytes / 1e6, *value, _hover(model, measured, "This plan"))], []
+    if prediction is not None and info is not None:
+        value = None
+        if scale.quantity == "kl" and info.loss == "kl":
+            value = (max(prediction.loss_increase, _FLOOR), prediction.loss_increase_sd)
+        elif scale.quantity == "metric" and model.fit is not None and (fitted := model.fit.at(prediction.loss_increase)) is not None:
+            value = (fitted * scale.factor, model.fit.deviation * scale.factor)
+        elif scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
+            value = (baseline.loss + prediction.loss_increase, prediction.loss_increase_sd)
+        if value is not None:
+            hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.with_error(*value)}"
+            here = [_Point(prediction.bytes / 1e6, *value, hover, measured=False)]
+    was = []
+    if before is not None and (value := scale.of(before)) is not None:
+        was = [_Point(before.bytes / 1e6, *value, _hover(model, before, "This plan before the edits"))]
+    return here, was
+
+
+def _y_range(
+    model: ExplorerModel, scale: _Scale, searched: list[_Point], uniform: list[_Point], line: list[tuple[float, float, float]], here: list[_Point]
+) -> list[float]:
+    """Fits the front and the original; what lies outside sits on the edge."""
+    if scale.log:
+        values = [p.y for p in (*searched, *uniform, *here)] or [value for _, value, _ in line]
+        values += [value for _, value, _ in line if value <= max(values) * 3]
+        low, high = log_range(values or [1e-3, 1.0])
+        return [max(low, high - 6), high]
+    baseline = model.record.baseline
+    points = [*searched, *here] or uniform
+    values = [p.y - p.error for p in points] + [p.y + p.error for p in points]
+    original = scale.of(baseline) if baseline else None
+    if original is not None:
+        values += [original[0] - 1.2 * original[1], original[0] + 1.2 * original[1]]
+    if not values:
+        return [0.0, 1.0]
+    best = original[0] if original is not None else sorted(values)[len(values) // 2]
+    near = sorted(abs(value - best) for value in values)[int(0.8 * (len(values) - 1))]
+    reach = max(4 * near, 1e-6 * abs(best) + 1e-9)  # one plan gone wrong does not flatten the rest
+    return linear_range(max(min(values), best - reach), min(max(values), best + reach))
+
+
+def _ends(y_range: list[float], scale: _Scale) -> tuple[float, float]:
+    return (10 ** y_range[0], 10 ** y_range[1]) if scale.log else (y_range[0], y_range[1])
+
+
+def _on_edge(value: float, y_range: list[float], scale: _Scale) -> tuple[float, str]:
+    """Where a point is drawn, and an arrow where it really lies outside."""
+    low, high = _ends(y_range, scale)
+    inset = (y_range[1] - y_range[0]) * 0.03
+    if value < low:
+        return (10 ** (y_range[0] + inset) if scale.log else low + inset), "↓"
+    if value > high:
+        return (10 ** (y_range[1] - inset) if scale.log else high - inset), "↑"
+    return value, ""
+
+
+def _error_bars(points: list[_Point], y_range: list[float], scale: _Scale, ink: str, alpha: float) -> Json:
+    low, _ = _ends(y_range, scale)
+    outside = [bool(_on_edge(p.y, y_range, scale)[1]) for p in points]
+    return {
+        "type": "data", "symmetric": False, "color": token(ink, alpha), "thickness": 1, "width": 0,
+        "array": [0.0 if out else rounded(p.error) for p, out in zip(points, outside, strict=True)],
+        "arrayminus": [0.0 if out else rounded(min(p.error, (p.y - low) * 0.999) if scale.log else p.error) for p, out in zip(points, outside, strict=True)],
+    }  # fmt: skip
+
+
+def _points(points: list[_Point], uid: str, name: str, y_range: list[float], scale: _Scale, marker: Json) -> Json:
+    placed = [_on_edge(p.y, y_range, scale) for p in points]
+    texts = [p.text + (f" {numbers.significant(p.y)} {arrow}" if arrow and p.text else "") for p, (_, arrow) in zip(points, placed, strict=True)]
+    labelled = uid == "uniform"
+    if not labelled:
+        marker = {**marker, "symbol": [{"↓": "triangle-down", "↑": "triangle-up"}.get(arrow, marker["symbol"]) for _, arrow in placed]}
+    trace: Json = {
+        "type": "scatter", "uid": uid, "name": name, "meta": {"clickable": True}, "mode": "markers+text" if labelled else "markers",
+        "x": [rounded(p.x) for p in points], "y": [rounded(y) for y, _ in placed], "customdata": [p.digest for p in points],
+        "hovertext": [p.hover for p in points], "hoverinfo": "text", "marker": marker, "cliponaxis": False,
+        "error_y": _error_bars(points, y_range, scale, uid, 0.45),
+    }  # fmt: skip
+    if labelled:
+        trace |= {"text": texts, "textposition": "top right" if scale.log else "bottom left", "textfont": {"size": 11, "color": token("uniform")}}
+    return trace
+
+
+def _line_traces(line: list[tuple[float, float, float]], y_range: list[float], scale: _Scale) -> list[Json]:
+    if not line:
+        return []
+    low, _ = _ends(y_range, scale)
+    up = [value + deviation for _, value, deviation in line]
+    down = [max(value - deviation, low * 0.5) if scale.log else value - deviation for _, value, deviation in line]
+    xs = [rounded(x) for x, *_ in line]
+    return [
+        {
+            "type": "scatter", "uid": "band", "name": "one standard error", "mode": "lines", "x": xs + xs[::-1],
+            "y": [rounded(v) for v in up + down[::-1]], "fill": "toself", "fillcolor": token("band"), "line": {"width": 0, "color": token("band")}, "hoverinfo": "skip",
+        },
+        {
+            "type": "scatter", "uid": "front", "name": "predicted front", "mode": "lines", "x": xs, "y": [rounded(v) for _, v, _ in line],
+            "line": {"color": token("predicted"), "width": 1.4}, "hoverinfo": "skip",
+        },
+    ]  # fmt: skip
+
+
+def _stars(here: list[_Point], was: list[_Point], y_range: list[float], scale: _Scale) -> list[Json]:
+    traces: list[Json] = []
+
+    def star(uid: str, point: _Point, filled: bool, opacity: float) -> Json:
+        return {
+            "type": "scatter", "uid": uid, "name": "this plan, measured" if filled else "this plan, predicted", "mode": "markers", "opacity": opacity,
+            "x": [rounded(point.x)], "y": [rounded(_on_edge(point.y, y_range, scale)[0])], "hovertext": [point.hover], "hoverinfo": "text", "cliponaxis": False,
+            "error_y": _error_bars([point], y_range, scale, "plan", 1.0),
+            "marker": {"symbol": "star", "size": 15, "color": token("plan" if filled else "surface"), "line": {"width": 1.7, "color": token("plan")}},
+        }  # fmt: skip
+
+    if here and was:
+        traces.append(
+            {
+                "type": "scatter", "uid": "link", "mode": "lines", "x": [rounded(p.x) for p in (*was, *here)], "hoverinfo": "skip",
+                "y": [rounded(_on_edge(p.y, y_range, scale)[0]) for p in (*was, *here)], "line": {"color": token("plan"), "width": 1, "dash": "dot"},
+            }
+        )  # fmt: skip
+    traces += [star("was", point, filled=True, opacity=0.5) for point in was]
+    traces += [star("plan", point, filled=point.measured, opacity=1.0) for point in here]
+    return traces
+
+
+def _furniture(model: ExplorerModel, scale: _Scale, here: list[_Point], y_range: list[float], x_range: list[float]) -> tuple[list[Json], list[Json]]:
+    """Budget, the foot of the plan's star, and the original with its band."""
+    import math
+
+    shapes: list[Json] = []
+    notes: list[Json] = []
+    low, _ = _ends(y_range, scale)
+    for point in here:
+        shapes.append({"type": "line", "x0": point.x, "x1": point.x, "y0": low, "y1": _on_edge(point.y, y_range, scale)[0], "layer": "below", "line": {"color": token("plan"), "width": 1, "dash": "2px,2px"}})
+    if model.budget is not None and x_range[0] <= math.log10(model.budget / 1e6) <= x_range[1]:
+        at = rounded(model.budget / 1e6)
+        shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"color": token("ink"), "width": 1}})
+        notes.append(note(f"budget {model.budget / 1e6:.2f}", "ink", x=math.log10(at), y=1, yref="paper", yanchor="top", xanchor="left", xshift=3, yshift=3))
+    baseline = model.record.baseline
+    original = scale.of(baseline) if baseline and scale.quantity != "kl" else None
+    if original is not None:
+        value, error = original
+        shapes.append({"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": value - error, "y1": value + error, "fillcolor": token("base-band"), "line": {"width": 0}, "layer": "below"})
+        shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "layer": "below", "line": {"color": token("base"), "width": 1, "dash": "4px,3px"}})
+        notes.append(note(f"original {numbers.significant(value)}", "base", xref="paper", x=0.005, xanchor="left", y=value, yanchor="bottom"))
+    elif scale.quantity == "kl":
+        notes.append(note("original: 0 ↓", "base", xref="paper", x=0.005, xanchor="left", y=0, yref="paper", yanchor="bottom"))
+    return shapes, notes
+
+
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _decades(y_range: list[float]) -> Json:
+    """Ticks of a logarithmic axis without plotly's own exponents."""
+    import math
+
+    decades = range(math.ceil(y_range[0]), math.floor(y_range[1]) + 1)
+    marks = (1, 2, 5) if y_range[1] - y_range[0] < 2 else (1,)
+    values = [m * 10.0**d for d in range(math.floor(y_range[0]), math.ceil(y_range[1]) + 1) for m in marks] if len(marks) > 1 else [10.0**d for d in decades]
+    inside = [rounded(v) for v in values if y_range[0] <= math.log10(v) <= y_range[1]]
+    return {"tickvals": inside, "ticktext": [f"{v:g}" if v >= 1e-3 else "10" + str(round(math.log10(v))).translate(_RAISED) if marks == (1,) else f"{v:.6f}".rstrip("0") for v in inside]}
+
+
+def _sentence(model: ExplorerModel, quantity: Quantity) -> str:
+    """The chart in one sentence, for those who can't see it."""
+    what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[quantity]
+    prediction = model.predict()
+    plan = f" This plan: {numbers.size(prediction.bytes)}, predicted loss increase {numbers.significant(prediction.loss_increase)} nats." if prediction else ""
+    return f"{numbers.capital(what)} against size, {model.measurements} plans measured.{plan}"

@@ -1,0 +1,238 @@
+"""Messages of the browser to commands of the model. An error of any of them is shown in the explorer, never lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from paredown.errors import ParedownError
+from paredown.specs import Scheme
+from paredown_widgets.exports import as_python, export_plan
+from paredown_widgets.model import COLORS, ExplorerModel
+
+Message = Mapping[str, Any]
+_OFFLINE = {"run", "pause", "resume", "cancel", "measure", "export"}
+
+
+def handle(model: ExplorerModel, message: Message) -> None:
+    """Do what a message asks; `ack` belongs to the view and is not handled here."""
+    try:
+        kind = message.get("type")
+        handler = HANDLERS.get(kind) if isinstance(kind, str) else None
+        if handler is None:
+            raise ParedownError(f"the explorer does not know the message {kind!r}; reload the page, its script may be of another version")
+        if model.offline and kind in _OFFLINE:
+            raise ParedownError("this is a saved report; open the study itself with `paredown app` to run, measure or export")
+        with model.lock:
+            handler(model, message)
+    except Exception as error:  # noqa: BLE001  (of a command or of a user's callback: all are shown)
+        model.fail(error)
+
+
+def _layers(model: ExplorerModel, message: Message) -> list[str]:
+    names = message["layers"]
+    unknown = [name for name in names if name not in model.editor.schemes]
+    if unknown:
+        raise ParedownError(f"this study has no layer {unknown[0]!r}; reload the page")
+    return list(names)
+
+
+def _named(model: ExplorerModel, names: Sequence[str]) -> str:
+    return model.labels[names[0]].text if len(names) == 1 else f"{len(names)} layers"
+
+
+def _run(model: ExplorerModel, message: Message) -> None:
+    _in_background(model, model.study.start)
+
+
+def _resume(model: ExplorerModel, message: Message) -> None:
+    _in_background(model, model.study.resume if model.study.paused else model.study.start)
+
+
+def _pause(model: ExplorerModel, message: Message) -> None:
+    model.study.pause()
+
+
+def _cancel(model: ExplorerModel, message: Message) -> None:
+    model.study.cancel()
+
+
+def _in_background(model: ExplorerModel, command: Callable[[], Any]) -> None:
+    """Starting may import torch and load a model: the hand that clicked does not wait for that."""
+
+    def work() -> None:
+        try:
+            command()
+        except Exception as error:  # noqa: BLE001  (shown)
+            model.fail(error)
+        model.changed()
+
+    threading.Thread(target=work, name="explorer-command", daemon=True).start()
+
+
+def _budget(model: ExplorerModel, message: Message) -> None:
+    value = float(message["bytes"])
+    if not 0 < value < float("inf"):
+        raise ParedownError(f"the budget must be a positive number of bytes, got {message['bytes']}; type a size in MB")
+    model.budget = value
+    model.touched = True
+    model.changed()
+
+
+def _select(model: ExplorerModel, message: Message) -> None:
+    names = model.editor.widened(_layers(model, message))
+    mode = message.get("mode", "replace")
+    now = list(model.selection)
+    if mode == "toggle":
+        now = [name for name in now if name not in names] if set(names) <= set(now) else [*now, *(n for n in names if n not in now)]
+    elif mode == "extend":
+        now += [name for name in names if name not in now]
+    else:
+        now = list(names)
+    model.selection = now
+    model.changed()
+
+
+def _scheme(model: ExplorerModel, message: Message) -> None:
+    scheme = Scheme.parse(str(message["scheme"]))
+    if scheme not in model.choices.schemes:
+        raise ParedownError(f"this study has no scheme {scheme}; expected one of {', '.join(map(str, model.choices.schemes))}")
+    names = _layers(model, message)
+    model.edit(names, lambda _: scheme, f"{_named(model, names)} to {scheme}")
+
+
+def _bits(model: ExplorerModel, message: Message) -> None:
+    bits, names = int(message["bits"]), _layers(model, message)
+    model.edit(names, lambda now: model.choices.with_bits(bits, now), f"{_named(model, names)} to {bits} bit")
+
+
+def _step(model: ExplorerModel, message: Message) -> None:
+    by, names = int(message["by"]), _layers(model, message)
+    gesture = message.get("gesture")
+    label = f"bits of {_named(model, names)}"
+    model.edit(names, lambda now: model.choices.stepped(now, by), label, gesture=None if gesture is None else str(gesture))
+
+
+def _lock(model: ExplorerModel, message: Message) -> None:
+    model.editor.lock(_layers(model, message), bool(message["locked"]))
+    model.touch()
+
+
+def _undo(model: ExplorerModel, message: Message) -> None:
+    model.editor.undo()
+    model.touch()
+
+
+def _redo(model: ExplorerModel, message: Message) -> None:
+    model.editor.redo()
+    model.touch()
+
+
+def _reset(model: ExplorerModel, message: Message) -> None:
+    reference = model.reference
+    if reference is None:
+        raise ParedownError("this plan was not measured yet, so there is nothing to go back to; use undo")
+    names = model.editor.widened(_layers(model, message))
+    after = {**model.editor.schemes, **{name: reference[name] for name in names}}
+    model.editor.replace(after, f"reset {_named(model, names)}")
+    model.touch()
+
+
+def _measure(model: ExplorerModel, message: Message) -> None:
+    plan = model.plan
+    if plan is None:
+        raise ParedownError("there is no plan to measure yet; run the study first")
+    if plan.digest in model.record.measurements:
+        return
+    model.pending.add(plan.digest)
+    schemes = dict(plan.schemes)
+    _in_background(model, lambda: _queue(model, plan.digest, schemes))
+    model.changed()
+
+
+def _queue(model: ExplorerModel, digest: str, schemes: Mapping[str, Scheme]) -> None:
+    try:
+        model.study.measure(schemes)
+    except BaseException:
+        model.pending.discard(digest)
+        raise
+
+
+def _fill(model: ExplorerModel, message: Message) -> None:
+    model.fill()
+
+
+def _load_plan(model: ExplorerModel, message: Message) -> None:
+    digest = str(message["digest"])
+    plan = model.record.plans.get(digest)
+    if plan is None:
+        raise ParedownError(f"this study has no plan {digest}; reload the page")
+    bits = model.uniform_bits(digest)
+    model.load(plan.schemes, f"load W{bits}" if bits else f"load plan {digest[:6]}")
+
+
+def _filter(model: ExplorerModel, message: Message) -> None:
+    model.filter = str(message["text"])
+    model.changed()
+
+
+def _choice(name: str, field: str, words: Sequence[str]) -> Callable[[ExplorerModel, Message], None]:
+    def choose(model: ExplorerModel, message: Message) -> None:
+        value = message[field]
+        if value not in words:
+            raise ParedownError(f"{name} must be one of {', '.join(words)}, got {value!r}")
+        setattr(model, name, value)
+        model.changed()
+
+    return choose
+
+
+def _copy_python(model: ExplorerModel, message: Message) -> None:
+    model.clipboard = {"n": model.clipboard["n"] + 1, "text": as_python(model)}
+    model.changed()
+
+
+def _export(model: ExplorerModel, message: Message) -> None:
+    export_plan(model, str(message["target"]))
+
+
+def _dismiss_error(model: ExplorerModel, message: Message) -> None:
+    model.error = None
+    model.changed()
+
+
+def _ignore(model: ExplorerModel, message: Message) -> None:
+    return
+
+
+HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
+    "run": _run,
+    "pause": _pause,
+    "resume": _resume,
+    "cancel": _cancel,
+    "budget": _budget,
+    "select": _select,
+    "scheme": _scheme,
+    "bits": _bits,
+    "step": _step,
+    "lock": _lock,
+    "undo": _undo,
+    "redo": _redo,
+    "reset": _reset,
+    "measure": _measure,
+    "fill": _fill,
+    "load_plan": _load_plan,
+    "filter": _filter,
+    "color_by": _choice("color_by", "id", tuple(COLORS)),
+    "order": _choice("order", "id", ("model", "largest")),
+    "y": _choice("y", "id", ("kl", "metric", "loss")),
+    "spectrum_mode": _choice("spectrum_mode", "id", ("selected", "all")),
+    "theme": _ignore,  # what the page around looks like: the browser's own business
+    "copy_python": _copy_python,
+    "export": _export,
+    "dismiss_error": _dismiss_error,
+    "png": _ignore,
+}
+"""Message type to handler; a table test walks through it."""
+

@@ -1,0 +1,96 @@
+"""The explorer in Jupyter: one anywidget whose traits mirror the snapshot, and one copy of plotly.js per kernel."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from paredown_widgets import _assets
+from paredown_widgets.model import ExplorerModel
+from paredown_widgets.pump import Pump
+
+HIDE_PICTURE = ".jp-OutputArea-child:has(.pd-host) + .jp-OutputArea-child:has(.jp-RenderedSVG) { display: none; }"
+"""The static picture that follows the widget is for notebooks without a kernel: hidden while the live explorer is on the page."""
+
+
+@functools.cache
+def plotly_js() -> bytes:
+    """plotly.js out of the plotly package, 5 MB."""
+    import plotly
+
+    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
+
+
+class PlotlyBundle(anywidget.AnyWidget):
+    """Carries plotly.js to the browser once per kernel, compressed to 1.5 MB; draws nothing."""
+
+    _esm = "export default { render() {} };"
+    code_gz = traitlets.Bytes().tag(sync=True)
+    _shared: PlotlyBundle | None = None
+
+    @classmethod
+    def reference(cls) -> str:
+        """How another widget's state names the kernel's bundle."""
+        if cls._shared is None or cls._shared.comm is None:
+            cls._shared = cls(code_gz=gzip.compress(plotly_js(), 6))
+        return f"IPY_MODEL_{cls._shared.model_id}"
+
+
+class ExplorerWidget(anywidget.AnyWidget):
+    """The browser's view of one model. The browser sends custom messages; it never sets a trait."""
+
+    bundle = traitlets.Unicode().tag(sync=True)
+    offline = traitlets.Bool(False).tag(sync=True)
+    seq = traitlets.Int(0).tag(sync=True)
+    theme = traitlets.Unicode("auto").tag(sync=True)
+    head = traitlets.Dict().tag(sync=True)
+    run = traitlets.Dict().tag(sync=True)
+    budget = traitlets.Dict().tag(sync=True)
+    grid = traitlets.Dict().tag(sync=True)
+    plan = traitlets.Dict().tag(sync=True)
+    what_if = traitlets.Dict().tag(sync=True)
+    summary = traitlets.Dict().tag(sync=True)
+    sensitivity = traitlets.Dict().tag(sync=True)
+    front = traitlets.Dict().tag(sync=True)
+    accuracy = traitlets.Dict().tag(sync=True)
+    spectrum = traitlets.Dict().tag(sync=True)
+    log = traitlets.Dict().tag(sync=True)
+    export = traitlets.Dict().tag(sync=True)
+    clipboard = traitlets.Dict().tag(sync=True)
+    error = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
+
+    @traitlets.default("bundle")
+    def _bundle(self) -> str:
+        return PlotlyBundle.reference()  # in the first state: set later, the browser would look for a model that it does not have
+
+    def __init__(self, model: ExplorerModel) -> None:
+        self._ui = threading.RLock()  # a browser's message and a push must not merge: one of them would be lost
+        self.pump = Pump(model, self._take)
+        super().__init__(**self.pump.first, _esm=_assets.esm("explorer"), _css=_assets.css() + HIDE_PICTURE)
+        self.on_msg(self._receive)
+        self.pump.start()
+
+    def set_state(self, sync_data: Any) -> None:
+        """State from the browser, in whichever thread the kernel chose."""
+        with self._ui:
+            super().set_state(sync_data)
+
+    def close(self) -> None:
+        """Stop the view."""
+        self.pump.close()
+        super().close()
+
+    def _take(self, changed: Mapping[str, Any]) -> None:
+        with self._ui, self.hold_sync():  # all traits in one message
+            for name, value in changed.items():
+                setattr(self, name, value)
+
+    def _receive(self, _: Any, message: Mapping[str, Any], buffers: Any) -> None:
+        self.pump.receive(message)

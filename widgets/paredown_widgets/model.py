@@ -1,0 +1,326 @@
+"""The explorer's view model: everything that the user sees or changes. No widget, no event loop; any thread may use it."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import param
+
+from paredown.errors import ParedownError
+from paredown.record import Record
+from paredown.search import Prediction, Problem, allocate, pareto_front
+from paredown.specs import KEEP, Event, Measurement, Plan, Scheme, StudyConfig
+from paredown_widgets.controls import StudyLike
+from paredown_widgets.editor import PlanEditor
+from paredown_widgets.filtering import matching
+from paredown_widgets.labels import LayerLabel, label_layers
+from paredown_widgets.metric_fit import MetricFit, fit_metric
+from paredown_widgets.schemes import SchemeChoices, bits_of
+
+COLORS = {"bits": "Bits", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace"}
+_FRONT_POINTS = 120  # as many as a chart of 500 pixels can show
+
+
+@dataclass(frozen=True)
+class FrontLine:
+    """The predicted front, thinned for drawing: bytes, loss increase and its standard error, nats per unit."""
+
+    bytes: tuple[int, ...]
+    loss_increase: tuple[float, ...]
+    loss_increase_sd: tuple[float, ...]
+
+
+class ExplorerModel(param.Parameterized):
+    """State and commands of one explorer on one study.
+
+    What is known of the study is the fold of its store, read by polling, so a run in this process, in another one, and one
+    that ended last week look the same. Views read under `lock`; whoever changes something calls `changed`.
+    """
+
+    plan = param.Parameter(default=None, doc="The user's plan, a `paredown.specs.Plan`; None until the layers are known")
+    selection = param.List(default=[], doc="Names of the selected layers")
+    locked = param.List(default=[], doc="Names of the locked layers")
+    budget = param.Number(default=None, allow_None=True, doc="Budget in bytes")
+    state = param.String(default="idle", doc="State of the study's last run")
+    measurements = param.Integer(default=0, doc="Plans that have been measured")
+    filter = param.String(default="")
+    color_by = param.Selector(default="bits", objects=list(COLORS))
+    order = param.Selector(default="model", objects=["model", "largest"])
+    y = param.Selector(default="kl", objects=["kl", "metric", "loss"])
+    spectrum_mode = param.Selector(default="selected", objects=["selected", "all"])
+    theme = param.Selector(default="auto", objects=["auto", "light", "dark"])
+    error = param.Dict(default=None, allow_None=True, doc="What went wrong in a command or a callback: text and remedy")
+
+    def __init__(self, study: StudyLike, *, offline: bool = False) -> None:
+        super().__init__()
+        self.study = study
+        self.offline = offline
+        self.lock = threading.RLock()
+        self.record = Record()
+        self.editor = PlanEditor()
+        self.labels: dict[str, LayerLabel] = {}
+        self.choices = SchemeChoices(())
+        self.problem: Problem | None = None
+        self.front: FrontLine | None = None
+        self.fit: MetricFit | None = None
+        self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
+        self.pending: set[str] = set()  # digests that wait for their measurement
+        self.touched = False  # before the first edit the explorer proposes a plan
+        self.clipboard: dict[str, Any] = {"n": 0, "text": ""}
+        self.export_status: dict[str, str] = {"status": "", "kind": ""}
+        self.exporting: threading.Thread | None = None
+        self.elsewhere = (float("-inf"), False)  # when it was last asked whether another process runs this study, and the answer
+        self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
+        self._priced = -1
+        self._reading = threading.Lock()  # one fold at a time, whoever asks for it
+        self._views: list[weakref.WeakMethod[Callable[[], None]]] = []
+
+    # -- who looks on
+
+    def subscribe(self, view: Callable[[], None]) -> None:
+        """Call the bound method `view` after every change, from any thread; it must be quick. Held weakly."""
+        with self.lock:
+            self._views.append(weakref.WeakMethod(view))
+
+    def unsubscribe(self, view: Callable[[], None]) -> None:
+        with self.lock:
+            self._views = [held for held in self._views if held() not in (None, view)]
+
+    def changed(self) -> None:
+        with self.lock:
+            views = [view for held in self._views if (view := held()) is not None]
+        for view in views:
+            view()
+
+    def fail(self, error: BaseException | str) -> None:
+        """Show an error in the explorer: what happened, and what to do next."""
+        text = error if isinstance(error, str) else str(error)
+        if not isinstance(error, (str, ParedownError)):
+            text = f"{type(error).__name__}: {text or 'no message'}"
+        happened, _, remedy = text.partition("; ")
+        self.error = {"text": happened, "remedy": remedy}
+        self.changed()
+
+    # -- the study
+
+    @property
+    def config(self) -> StudyConfig:
+        return self.record.config or StudyConfig()
+
+    def refresh(self) -> bool:
+        """Read what is new in the store; says whether there was anything."""
+        with self._reading:
+            events = self.study.store.events(after=self.record.sequence)
+            if not events:
+                return False
+            with self.lock:
+                self.record.update(events)
+                self._absorb(events)
+            priced = sum(map(len, self.record.candidates.values()))
+            if self.record.sensitivity_complete and priced != self._priced:
+                self._price(priced)
+            with self.lock:
+                self._propose()
+                self._settle()
+        self.changed()
+        return True
+
+    def _absorb(self, events: Sequence[Event]) -> None:
+        record = self.record
+        if record.config is not None:
+            self.choices = SchemeChoices.of(record.config.schemes)
+        if [layer.name for layer in record.layers] != list(self.editor.schemes):
+            self.labels = label_layers(record.layers)
+            self.editor.set_layers(record.layers, self.choices.middle, fuse=self.config.fuse)
+            self.touched = False
+        measured = set(record.measurements)
+        self.pending -= measured
+        if any(event.kind == "error" for event in events):
+            self.pending.clear()  # whatever was queued will not arrive; the log and the run line say why
+        self.fit = fit_metric(list(record.measurements.values()), record.baseline)
+        if record.info is not None and record.info.loss == "loss" and self.y == "kl":
+            self.y = "loss"
+        self.measurements = len(self.measured_plans())
+        self.state = record.state
+
+    def _price(self, priced: int) -> None:
+        """Candidates to choices and front: up to a second for a large model, so outside of the lock."""
+        record = self.record
+        if record.info is None:
+            return
+        problem = Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse)
+        front = pareto_front(problem)
+        indices = _spread([float(size) for size in front.bytes])
+        predicted = [problem.predict(front.schemes(index)) for index in indices]
+        line = FrontLine(
+            tuple(p.bytes for p in predicted), tuple(p.loss_increase for p in predicted), tuple(p.loss_increase_sd for p in predicted)
+        )
+        with self.lock:
+            self.problem, self.front, self._priced = problem, line, priced
+            if self.budget is None and self.choices.bits:
+                prediction = self.predict(self.uniform(bits_of(self.choices.middle) or 4))
+                self.budget = prediction.bytes if prediction else problem.largest_bytes
+
+    def _propose(self) -> None:
+        """Before the first edit: the searched plan at the budget, and once the run is over the best measured one."""
+        if self.touched or self.problem is None or self.budget is None:
+            return
+        fitting = [m for digest, m in self.measured_plans().items() if m.bytes <= self.budget and m.kl is not None]
+        if self.record.state == "done" and fitting:
+            best = min(fitting, key=lambda m: m.kl if m.kl is not None else float("inf"))
+            self.editor.start_from(self.as_asked(self.record.plans[best.plan_digest].schemes))
+        else:
+            try:
+                self.editor.start_from(allocate(self.problem, int(self.budget), locked=self.locked_schemes()))
+            except ParedownError as error:
+                self.fail(error)
+
+    def _settle(self) -> None:
+        """After any change of the plan: its value for Python, and whether it stands where something was measured."""
+        plan = self.make_plan(self.editor.schemes)
+        if plan is not None and plan.digest in self.record.measurements:
+            self.reference = dict(self.editor.schemes)
+        if self.locked != (locked := [name for name in self.editor.schemes if name in self.editor.locked]):
+            self.locked = locked
+        if plan != self.plan:
+            self.plan = plan
+
+    # -- what follows from it
+
+    def as_asked(self, schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
+        """A plan's schemes in the words of the study: a plan names what applies to a layer, the ladder of bits what was asked."""
+        asked: dict[str, Scheme] = {}
+        for name in self.editor.schemes:
+            scheme = schemes.get(name, KEEP)
+            offered = self.record.candidates.get(name, {})
+            asked[name] = scheme if scheme in offered else next((s for s, c in offered.items() if c.effective == scheme), scheme)
+        return asked
+
+    def offers(self, name: str, scheme: Scheme) -> bool:
+        """Whether a layer may get a scheme; before it is priced, any."""
+        offered = self.record.candidates.get(name)
+        return offered is None or scheme in offered
+
+    def uniform(self, bits: int) -> dict[str, Scheme]:
+        """The uniform plan of that many bits; a layer that was not priced for it is kept.
+
+        Raises:
+            ParedownError: If the study has no scheme of that many bits.
+        """
+        scheme = self.choices.uniform(bits)
+        return {name: scheme if self.offers(name, scheme) else KEEP for name in self.editor.schemes}
+
+    def edit(self, layers: Iterable[str], change: Callable[[Scheme], Scheme], label: str, *, gesture: str | None = None) -> None:
+        """Change some layers, and whatever is fused with them; what a layer was not priced for is left out."""
+        editor = self.editor
+        able = [
+            name
+            for name in editor.widened(layers)
+            if all(self.offers(member, change(editor.schemes[name])) for member in editor.groups[name])
+        ]
+        editor.edit(able, change, label, gesture=gesture)
+        self.touch()
+
+    def predict(self, schemes: Mapping[str, Scheme] | None = None) -> Prediction | None:
+        """Prediction of the user's plan, or of another one; None while it can't be made."""
+        if self.problem is None:
+            return None
+        try:
+            return self.problem.predict(self.editor.schemes if schemes is None else schemes)
+        except ParedownError:  # a plan with schemes that this study did not price: shown without a prediction
+            return None
+
+    def make_plan(self, schemes: Mapping[str, Scheme], found_by: str = "user") -> Plan | None:
+        """A plan value of those schemes; None while the model is not known."""
+        info = self.record.info
+        if info is None or not self.editor.schemes:
+            return None
+        prediction = self.predict(schemes)
+        if prediction is None or self.problem is None:
+            return Plan(info.model, info.digest, dict(schemes), 0, found_by=found_by)
+        effective = self.problem.effective(schemes)
+        return Plan(info.model, info.digest, effective, prediction.bytes, prediction.loss_increase, prediction.loss_increase_sd, found_by)
+
+    def measured_plans(self) -> dict[str, Measurement]:
+        """Measurements of compressed plans, the original left out."""
+        original = self.record.baseline.plan_digest if self.record.baseline else None
+        return {digest: m for digest, m in self.record.measurements.items() if digest != original and digest in self.record.plans}
+
+    def measurement(self) -> Measurement | None:
+        """What was measured of exactly this plan."""
+        return None if self.plan is None else self.record.measurements.get(self.plan.digest)
+
+    def last_measurement(self) -> Measurement | None:
+        """What was measured of the plan before the edits that followed."""
+        plan = None if self.reference is None else self.make_plan(self.reference)
+        return None if plan is None else self.record.measurements.get(plan.digest)
+
+    def uniform_bits(self, digest: str) -> int | None:
+        """Bits of a uniform plan; None for any other."""
+        plan = self.record.plans.get(digest)
+        if plan is None or not plan.found_by.startswith("uniform"):
+            return None
+        scheme = next(iter(plan.schemes.values()), KEEP)
+        return None if scheme.weight is None else scheme.weight.bits
+
+    def edited(self) -> set[str]:
+        """Layers that differ from where the plan last was measured."""
+        if self.reference is None:
+            return set()
+        return {name for name, scheme in self.editor.schemes.items() if self.reference.get(name) != scheme}
+
+    def edits(self) -> int:
+        """Decisions that differ: a fused group counts once."""
+        return len({self.editor.groups[name] for name in self.edited()})
+
+    def matches(self) -> tuple[str, ...] | None:
+        return matching(self.filter, self.labels)
+
+    def locked_schemes(self) -> dict[str, Scheme]:
+        return {name: scheme for name, scheme in self.editor.schemes.items() if name in self.editor.locked}
+
+    # -- what the user does to the plan
+
+    def touch(self) -> None:
+        """After an edit: everything that follows from the plan."""
+        self.touched = True
+        self._settle()
+        self.changed()
+
+    def load(self, schemes: Mapping[str, Scheme], label: str) -> None:
+        """Take over a whole plan as one undo step.
+
+        Raises:
+            ParedownError: If it names layers that this model does not have.
+        """
+        unknown = sorted(set(schemes) - set(self.editor.schemes))
+        if unknown:
+            raise ParedownError(f"the plan names layers that this study does not have: {', '.join(unknown[:3])}; load a plan for the same model")
+        self.editor.replace(self.as_asked(schemes), label, keep_locked=False)
+        self.touch()
+
+    def fill(self) -> None:
+        """Search the best plan at the budget around the locks.
+
+        Raises:
+            ParedownError: If nothing can be predicted yet, or no plan fits.
+        """
+        if self.problem is None or self.budget is None:
+            raise ParedownError("there is nothing to fill with yet; run the sensitivity stage first")
+        self.editor.replace(allocate(self.problem, int(self.budget), locked=self.locked_schemes()), "fill the rest")
+        self.touch()
+
+
+def _spread(values: Sequence[float]) -> list[int]:
+    """Indices of at most `_FRONT_POINTS` of rising positive values, evenly in their logarithm, the ends included."""
+    if len(values) <= _FRONT_POINTS:
+        return list(range(len(values)))
+    import numpy as np
+
+    wanted = np.geomspace(values[0], values[-1], _FRONT_POINTS)
+    found = np.clip(np.searchsorted(np.asarray(values), wanted), 0, len(values) - 1)
+    return sorted({0, len(values) - 1, *map(int, found)})

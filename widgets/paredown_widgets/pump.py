@@ -1,0 +1,150 @@
+"""From model to browser: at most eight pushes a second, never more than one ahead of what the browser has drawn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from paredown_widgets.handlers import handle
+from paredown_widgets.model import ExplorerModel
+from paredown_widgets.snapshot import snapshot
+
+PERIOD = 0.125
+"""Seconds between two pushes."""
+PATIENCE = 2.0
+"""Seconds to wait for the browser's answer; a closed laptop must not stop the explorer in another window."""
+
+Push = Callable[[Mapping[str, Any]], None]
+
+
+class Pump:
+    """One view's thread: waits for a change, waits for the last drawing, pushes the traits that differ.
+
+    Workers and handlers only change the model and call `ExplorerModel.changed`; no other thread touches the widget.
+    """
+
+    def __init__(self, model: ExplorerModel, push: Push, *, post: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """Subscribe to the model.
+
+        Args:
+            model: The view model.
+            push: Takes the changed traits and ``seq``, and sends them as one message.
+            post: Runs a function where the host wants its widgets touched; by default the pump's own thread.
+        """
+        self.model = model
+        self.pushes = 0
+        self._push = push
+        self._post = post or (lambda function: function())
+        self._sent = snapshot(model)
+        self._seq = 0
+        self._acknowledged: int | None = None  # None until a browser has drawn anything: nobody to wait for
+        self._dirty = threading.Event()
+        self._hurry = threading.Event()
+        self._drawn = threading.Event()
+        self._stop = threading.Event()
+        self._flushing = threading.RLock()
+        self._thread: threading.Thread | None = None
+        model.subscribe(self.changed)
+
+    @property
+    def first(self) -> dict[str, Any]:
+        """What the widget starts with."""
+        return {**self._sent, "seq": self._seq}
+
+    def start(self) -> Pump:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="explorer-view", daemon=True)
+            self._thread.start()
+        return self
+
+    def changed(self) -> None:
+        self._dirty.set()
+
+    def receive(self, message: Mapping[str, Any]) -> None:
+        """A message of the browser: its acknowledgement, or something for the model; what a person did is shown at once."""
+        if message.get("type") == "ack":
+            self._acknowledged = int(message.get("seq", 0))
+            self._drawn.set()
+            return
+        handle(self.model, message)
+        self._hurry.set()
+        self.changed()
+
+    def flush(self) -> bool:
+        """Push what differs from the last push, as one message; says whether there was anything."""
+        with self._flushing:
+            now = snapshot(self.model)
+            changed = {name: value for name, value in now.items() if name not in self._sent or self._sent[name] != value}
+            if not changed:
+                return False
+            self._sent = {**self._sent, **changed}
+            self._seq += 1
+            self.pushes += 1
+            self._push({**changed, "seq": self._seq})
+            return True
+
+    def close(self) -> None:
+        self.model.unsubscribe(self.changed)
+        self._stop.set()
+        for event in (self._dirty, self._hurry, self._drawn):
+            event.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(PATIENCE)
+
+    def _run(self) -> None:
+        while True:
+            self._dirty.wait()
+            self._await_drawing()
+            if self._stop.is_set():
+                return
+            self._dirty.clear()
+            self._hurry.clear()
+            try:
+                self._post(self.flush)
+            except Exception as error:
+                # the widget is gone or refused the state: say so in the model, which another view may show
+                self.model.error = {"text": f"The view could not be updated: {error}", "remedy": "display the explorer again"}
+            self._hurry.wait(PERIOD)
+
+    def _await_drawing(self) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not self._stop.is_set() and self._acknowledged is not None and self._acknowledged < self._seq:
+            self._drawn.clear()
+            left = deadline - time.monotonic()
+            if left <= 0 or self._acknowledged >= self._seq:
+                return
+            self._drawn.wait(left)
+
+
+class Watcher:
+    """Reads the store for a model, often while something runs, rarely otherwise. One thread a model."""
+
+    def __init__(self, model: ExplorerModel, after: Callable[[], None] | None = None) -> None:
+        self.model = model
+        self._after = after
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="explorer-watch", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        quiet = 0
+        busy = False
+        while not self._stop.wait(0.1 if busy or quiet < 20 else 0.5):
+            try:
+                quiet = 0 if self.model.refresh() else quiet + 1
+                running = self.model.study.running
+                if running != busy:
+                    self.model.changed()  # the end of a thread writes no event of its own
+                busy = running
+                if self._after is not None:
+                    self._after()
+            except Exception as error:
+                self.model.fail(error)
+                quiet = 20
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join(PATIENCE)

@@ -1,0 +1,132 @@
+"""A study as one HTML file: the explorer's own ES module over recorded state, plotly.js inside, no network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from paredown.errors import ParedownError
+from paredown_widgets import _assets
+from paredown_widgets.controls import StudyLike
+from paredown_widgets.figures import front, spectrum
+from paredown_widgets.handlers import handle
+from paredown_widgets.jupyter import plotly_js
+from paredown_widgets.model import ExplorerModel
+from paredown_widgets.snapshot import snapshot
+
+_OF_A_PLAN = ("plan", "summary", "budget", "sensitivity")
+_MOST_PLANS = 60  # plans that can be loaded in the file; each adds about 3 kB
+
+
+def write_report(study: str | Path | StudyLike, path: str | Path) -> Path:
+    """Write a report of a study.
+
+    In the file the reader selects layers, loads measured plans by clicking their points, and switches charts and orders, all
+    from what is recorded; running, measuring and exporting need the study itself.
+
+    Args:
+        study: The study, or its folder.
+        path: The file to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        ParedownError: If there is no study, or the file can't be written.
+    """
+    from paredown_widgets.app import open_study
+
+    target = Path(path)
+    content = render_report(open_study(study))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise ParedownError(f"the report {target} can't be written: {error}; choose another place") from error
+    return target
+
+
+def render_report(study: StudyLike, model: ExplorerModel | None = None) -> str:
+    """The HTML of a report; with a model, of its present plan."""
+    offline = ExplorerModel(study, offline=True)
+    offline.refresh()
+    if model is not None and offline.editor.schemes:
+        offline.budget = model.budget
+        offline.load(model.editor.schemes, "")
+        offline.locked = list(model.locked)
+        offline.editor.locked = set(model.editor.locked)
+    recorded = record(offline)
+    title = f"{recorded['state']['head']['model']}, {recorded['state']['head']['task']}"
+    template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
+    parts = {
+        "{{title}}": title.replace("&", "&amp;").replace("<", "&lt;"),
+        "{{css}}": _assets.css(),
+        "{{plotly}}": _packed(plotly_js()),
+        "{{module}}": _packed(_assets.esm("explorer").encode()),
+        "{{record}}": _packed(json.dumps(recorded, ensure_ascii=False, separators=(",", ":")).encode()),
+    }
+    for mark, content in parts.items():
+        template = template.replace(mark, content)
+    return template
+
+
+def record(model: ExplorerModel) -> dict[str, Any]:
+    """What the file holds: the state, and what each thing that can be clicked leads to."""
+    state = {**snapshot(model), "seq": 1, "offline": True, "bundle": ""}
+    fronts = {option["id"]: front.view(model, option["id"]) for option in front.options(model)} if model.record.info else {}
+    orders = {}
+    for order in ("model", "largest"):
+        handle(model, {"type": "order", "id": order})
+        orders[order] = snapshot(model)["sensitivity"]
+    colors = {}
+    for option in state["plan"]["color_options"]:
+        handle(model, {"type": "color_by", "id": option["id"]})
+        colored = snapshot(model)["plan"]
+        colors[option["id"]] = {"legend": colored["legend"], "color": {name: cell["color"] for name, cell in colored["cells"].items()}}
+    handle(model, {"type": "color_by", "id": "bits"})
+    handle(model, {"type": "order", "id": "model"})
+    return {"state": state, "fronts": fronts, "orders": orders, "colors": colors, "spectra": _spectra(model), "groups": model.editor.groups, "plans": _plans(model)}
+
+
+def _spectra(model: ExplorerModel) -> dict[str, Any]:
+    """The spectrum of each layer alone, and of all."""
+    if not model.record.curvature:
+        return {}
+    handle(model, {"type": "spectrum_mode", "id": "all"})
+    spectra = {"*": spectrum.view(model)}
+    handle(model, {"type": "spectrum_mode", "id": "selected"})
+    for name in model.record.curvature:
+        model.selection = [name]
+        spectra[name] = spectrum.view(model)
+    model.selection = []
+    spectra[""] = spectrum.view(model)
+    return spectra
+
+
+def _plans(model: ExplorerModel) -> dict[str, Any]:
+    """What loading each measured plan changes."""
+    plans: dict[str, Any] = {}
+    before = dict(model.editor.schemes)
+    for digest in list(model.measured_plans())[:_MOST_PLANS]:
+        handle(model, {"type": "load_plan", "digest": digest})
+        state = snapshot(model)
+        fronts = {option["id"]: _stars(front.view(model, option["id"])) for option in front.options(model)}
+        plans[digest] = {"state": {name: state[name] for name in _OF_A_PLAN}, "fronts": fronts}
+    if before:
+        model.load(before, "")
+    model.editor.start_from(before)
+    return plans
+
+
+def _stars(view: dict[str, Any]) -> dict[str, Any]:
+    """Only what a plan moves in the front: its stars, and the lines below them."""
+    figure = view["figure"]
+    moved = [trace for trace in figure["data"] if trace["uid"] in ("link", "was", "plan")]
+    return {"data": moved, "shapes": figure["layout"].get("shapes", []), "label": view["label"]}
+
+
+def _packed(content: bytes) -> str:
+    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()

@@ -1,0 +1,94 @@
+"""The schemes of a study as the user steps through them: by bits, staying in the same family where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from paredown.errors import ParedownError
+from paredown.specs import KEEP, Scheme, WeightFormat
+
+
+def bits_of(scheme: Scheme) -> int | None:
+    """Bits of a scheme's codes; None where the tensor is kept."""
+    return None if scheme.weight is None else scheme.weight.bits
+
+
+def describe(scheme: Scheme) -> str:
+    """A scheme in words.
+
+    Example:
+        >>> describe(Scheme.parse("int4g64")), describe(Scheme.parse("int8sym-mse"))
+        ('4 bit, groups of 64', '8 bit, per channel, symmetric, clip search')
+    """
+    if scheme.weight is None:
+        return "kept as it is"
+    format_ = scheme.weight
+    parts = [f"{format_.bits} bit", "per channel" if format_.group_size is None else f"groups of {format_.group_size}"]
+    if format_.symmetric:
+        parts.append("symmetric")
+    if scheme.solver == "mse":
+        parts.append("clip search")
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class SchemeChoices:
+    """What a layer may get in this study, in rising order of size."""
+
+    schemes: tuple[Scheme, ...]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> SchemeChoices:
+        schemes = dict.fromkeys(Scheme.parse(text) for text in texts)
+        return cls(tuple(sorted(schemes, key=_order)))
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        return tuple(sorted({bits for scheme in self.schemes if (bits := bits_of(scheme)) is not None}))
+
+    def with_bits(self, bits: int, like: Scheme) -> Scheme:
+        """The scheme of that many bits that differs least from `like`.
+
+        Raises:
+            ParedownError: If the study has no scheme of that many bits.
+        """
+        fitting = [scheme for scheme in self.schemes if bits_of(scheme) == bits]
+        if not fitting:
+            have = ", ".join(map(str, self.bits))
+            raise ParedownError(f"expected one of this study's bits ({have}), got {bits}; name more schemes when starting a study")
+        return min(fitting, key=lambda scheme: _distance(scheme, like))
+
+    def stepped(self, scheme: Scheme, by: int) -> Scheme:
+        """The next scheme up or down the ladder of bits; the ends stay."""
+        ladder: list[int | None] = [*self.bits, *([None] if KEEP in self.schemes else [])]
+        if not ladder:
+            return scheme
+        here = bits_of(scheme)
+        if here in ladder:
+            index = ladder.index(here)
+        else:  # a plan from elsewhere: the nearest rung below
+            index = max((i for i, rung in enumerate(ladder) if here is None or (rung is not None and rung <= here)), default=0)
+        rung = ladder[max(0, min(len(ladder) - 1, index + by))]
+        return KEEP if rung is None else self.with_bits(rung, scheme)
+
+    def uniform(self, bits: int) -> Scheme:
+        """The scheme that a uniform plan of that many bits uses: the first one that the study names."""
+        return self.with_bits(bits, self.schemes[0])
+
+    @property
+    def middle(self) -> Scheme:
+        """Where a plan begins: 4 bits, or what is nearest to that."""
+        return self.uniform(min(self.bits, key=lambda bits: (abs(bits - 4), bits))) if self.bits else KEEP
+
+
+def _order(scheme: Scheme) -> tuple[float, float, bool, str]:
+    if scheme.weight is None:
+        return (float("inf"), 0.0, False, "")
+    return (scheme.weight.bits, -(scheme.weight.group_size or 10**9), scheme.weight.symmetric, scheme.solver)
+
+
+def _distance(scheme: Scheme, like: Scheme) -> tuple[bool, bool, bool]:
+    mine, theirs = scheme.weight, like.weight or WeightFormat(4)
+    assert mine is not None
+    return (mine.group_size != theirs.group_size, mine.symmetric != theirs.symmetric, scheme.solver != like.solver)

@@ -1,0 +1,57 @@
+"""All traits of the browser's contract, from the model: the only thing that a host has to push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from paredown_widgets import budget, exports, head, log, plan, run, sensitivity, summary
+from paredown_widgets.figures import front, spectrum
+from paredown_widgets.model import ExplorerModel
+
+VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
+    "theme": lambda model: model.theme,
+    "head": head.view,
+    "run": run.view,
+    "budget": budget.view,
+    "grid": plan.grid,
+    "plan": plan.view,
+    "what_if": plan.what_if,
+    "summary": summary.view,
+    "sensitivity": sensitivity.view,
+    "front": front.view,
+    "accuracy": lambda model: front.view(model, "metric"),
+    "spectrum": spectrum.view,
+    "log": log.view,
+    "export": exports.view,
+    "clipboard": lambda model: model.clipboard,
+}
+"""Trait to the pure function that makes it; each may be replaced by a later panel of the same name."""
+
+_CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
+    "grid": lambda model: tuple(model.labels),
+    "what_if": lambda model: (tuple(model.labels), sum(map(len, model.record.candidates.values())), len(model.record.curvature)),
+}
+"""Large traits that hardly ever change, with what they depend on."""
+
+
+def snapshot(model: ExplorerModel) -> dict[str, Any]:
+    """Every trait's value. A view that fails leaves its trait out and shows the error; the other panels go on."""
+    traits: dict[str, Any] = {}
+    with model.lock:
+        for name, view in VIEWS.items():
+            try:
+                traits[name] = _cached(model, name, view) if name in _CONSTANT else view(model)
+            except Exception as error:  # shown; a broken panel must not stop the others
+                text = f"The {name} panel failed: {type(error).__name__}: {error}"
+                if model.error is None or model.error["text"] != text:
+                    model.error = {"text": text, "remedy": "the other panels go on; please report this"}
+        traits["error"] = model.error
+    return traits
+
+
+def _cached(model: ExplorerModel, name: str, view: Callable[[ExplorerModel], Any]) -> Any:
+    key = _CONSTANT[name](model)
+    if name not in model.cache or model.cache[name][0] != key:
+        model.cache[name] = (key, view(model))
+    return model.cache[name][1]

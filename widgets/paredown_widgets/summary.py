@@ -1,0 +1,108 @@
+"""This plan: original, predicted and measured in the same rows and units, and the nearest uniform plan beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paredown.specs import Measurement
+from paredown_widgets import numbers
+from paredown_widgets.metric_fit import MetricFit
+from paredown_widgets.model import ExplorerModel
+
+
+def view(model: ExplorerModel) -> dict[str, Any]:
+    """State of the `summary` trait."""
+    measured = model.measurement()
+    stale = measured is None and model.last_measurement() is not None
+    return {
+        "chip": _chip(model, measured is not None, stale),
+        "columns": ["Original", "Predicted", "Measured, stale" if stale else "Measured, held-out"],
+        "stale": stale,
+        "rows": rows(model, measured or model.last_measurement()),
+        "note": _nearest_uniform(model),
+        "measure": _measure_button(model, measured is not None),
+        "fill": _fill_button(model),
+    }
+
+
+def _chip(model: ExplorerModel, measured: bool, stale: bool) -> dict[str, str]:
+    if model.plan is None:
+        return {"text": "", "kind": ""}
+    if model.plan.digest in model.pending:
+        return {"text": "measuring", "kind": "live"}
+    if measured:
+        return {"text": "measured, held-out", "kind": "measured"}
+    if stale:
+        edits = model.edits()
+        return {"text": f"{edits} edit{'s' * (edits != 1)} since measured", "kind": "warn"}
+    return {"text": "not measured", "kind": ""}
+
+
+def bits_per_weight(model: ExplorerModel, file_bytes: int) -> float | None:
+    """Mean bits that the file spends on each weight that a plan may touch."""
+    info = model.record.info
+    weights = sum(layer.parameters for layer in model.record.layers)
+    return None if info is None or not weights else 8 * (file_bytes - info.fixed_bytes) / weights
+
+
+def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, str]]:
+    """One row a quantity: label, original, predicted, measured."""
+    info, baseline, predicted = model.record.info, model.record.baseline, model.predict()
+    if info is None:
+        return []
+    none, per = numbers.NONE, f"nats per {info.unit}"
+
+    def row(label: str, original: str, prediction: str, measurement: str) -> dict[str, str]:
+        return {"label": label, "original": original, "predicted": prediction, "measured": measurement}
+
+    table = [
+        row("Size", numbers.size(info.bytes), numbers.size(predicted.bytes if predicted else None), numbers.size(measured.bytes if measured else None)),
+        row("Bits per weight", *(numbers.significant(None if b is None else bits_per_weight(model, b)) for b in (info.bytes, predicted.bytes if predicted else None, measured.bytes if measured else None))),
+    ]  # fmt: skip
+    loss = numbers.with_error(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
+    if info.loss == "kl":
+        table.append(row(f"KL to the original, {per}", "0", loss, numbers.with_error(measured.kl, measured.kl_sd) if measured else none))
+    metric = none if predicted is None or model.fit is None else _fitted(model.fit, predicted.loss_increase, info.metric)
+    table.append(
+        row(numbers.capital(info.metric), numbers.metric_text(baseline.metric if baseline else None), metric, numbers.metric_text(measured.metric if measured else None))
+    )
+    if baseline is not None and baseline.loss is not None:
+        change = None if measured is None or measured.loss is None else measured.loss - (measured.baseline_loss or baseline.loss)
+        table.append(row(f"Loss increase, {per}", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
+    if measured is not None and measured.flips is not None or info.loss == "kl":
+        share = measured.flips if measured else None
+        table.append(row("Flipped predictions", "0", none, none if share is None else f"{numbers.fixed(100 * share, 1)}{numbers.SPACE}%"))
+    return table
+
+
+def _fitted(fit: MetricFit, kl: float, metric: str) -> str:
+    value = fit.at(kl)
+    if value is None:
+        return numbers.NONE
+    factor = numbers.scale(metric)
+    return numbers.with_error(value * factor, fit.deviation * factor, "%" if numbers.is_share(metric) else "")
+
+
+def _nearest_uniform(model: ExplorerModel) -> str:
+    """The uniform plan whose size is nearest, in words: what the same bytes give without a search."""
+    size = model.predict()
+    uniform = [(m, bits) for digest, m in model.record.measurements.items() if (bits := model.uniform_bits(digest)) is not None]
+    if size is None or not uniform:
+        return ""
+    nearest, bits = min(uniform, key=lambda pair: abs(pair[0].bytes - size.bytes))
+    kl = f", KL {numbers.with_error(nearest.kl, nearest.kl_sd)}" if nearest.kl is not None else ""
+    return f"Uniform W{bits} at {numbers.size(nearest.bytes)}: {nearest.metric.name} {numbers.metric_text(nearest.metric)}{kl}"
+
+
+def _measure_button(model: ExplorerModel, measured: bool) -> dict[str, Any]:
+    waiting = model.plan is not None and model.plan.digest in model.pending
+    ready = model.plan is not None and model.problem is not None and not measured and not waiting and not model.offline
+    return {"enabled": ready, "label": "Measuring" if waiting else "Measure"}
+
+
+def _fill_button(model: ExplorerModel) -> dict[str, Any]:
+    locked = len({model.editor.groups[name] for name in model.editor.locked})
+    free = len(set(model.editor.groups.values())) - locked
+    if model.problem is None or model.budget is None:
+        return {"enabled": False, "text": ""}
+    return {"enabled": free > 0 and not model.offline, "text": f"{locked} locked, {free} free, to {numbers.size(model.budget)}"}
