@@ -9,6 +9,7 @@ What can be held is what compressed-tensors 0.20 and transformers 5.23 load toge
   and fails. Unpacked codes of 8 bits keep that name.
 - A tensor that an embedding and the output layer share: tying asks for ``weight`` too. Unpacked codes of 8 bits can be shared, with
   the scales stored for each of the two.
+- Models whose class has rules of its own for initialisation or renaming: `loader_probe` asks the installed version.
 - GPT-2's ``Conv1D``: compressed-tensors knows Linear and Embedding alone.
 
 Every group names its layers exactly; no expressions, no class names, so that the order of the groups does not matter.
@@ -23,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paredown import sizes
 from paredown.apply import quantize_layer, state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
+from paredown.export.loader_probe import probe
 from paredown.export.refusals import Refusal, refuse
 from paredown.layers import weight_of
 from paredown.methods.quantize import dequantize
@@ -54,10 +56,11 @@ def refusal(layer: LayerRef, scheme: Scheme) -> str:
     return ""
 
 
-def check(layers: Sequence[LayerRef], plan: Plan) -> tuple[Refusal, ...]:
+def check(model: nn.Module, layers: Sequence[LayerRef], plan: Plan) -> tuple[Refusal, ...]:
     """Every layer that the format can't hold under a plan, and every fused group that runtimes could not load.
 
     Args:
+        model: The uncompressed model; the installed transformers is asked whether it could load its class.
         layers: The model's layers.
         plan: What is done to them.
 
@@ -74,7 +77,40 @@ def check(layers: Sequence[LayerRef], plan: Plan) -> tuple[Refusal, ...]:
             for name in group
             if formats[name] != first
         ]
+    description = quantization_config(layers, plan.schemes)
+    if not description["config_groups"]:
+        found.append(Refusal(type(model).__name__, "the plan keeps every layer, so that there is nothing to compress"))
+    elif not found:
+        found += probe(model, description)
     return tuple(found)
+
+
+def refusals(model: nn.Module, layers: Sequence[LayerRef], schemes: Sequence[Scheme]) -> dict[tuple[str, Scheme], str]:
+    """What can't be offered to which layer, before any plan is searched.
+
+    Args:
+        model: The uncompressed model; the installed transformers is asked whether it could load its class.
+        layers: The model's layers.
+        schemes: What might be offered.
+
+    Returns:
+        (layer name, scheme) to the reason, for those pairs alone that are refused.
+    """
+    probed = {layer.name: _PACKED for layer in layers if not refusal(layer, _PACKED)}
+    found = {refused.layer: refused.reason for refused in probe(model, quantization_config(layers, probed))} if probed else {}
+    whole = found.get(type(model).__name__, "")
+    reasons: dict[tuple[str, Scheme], str] = {}
+    for layer in layers:
+        for scheme in schemes:
+            weight = sizes.fit(scheme, layer)[0].weight
+            packed = weight is not None and sizes.is_packed(layer, weight)
+            reason = refusal(layer, scheme) or (whole if weight is not None else "") or (found.get(layer.name, "") if packed else "")
+            if reason:
+                reasons[layer.name, scheme] = reason
+    return reasons
+
+
+_PACKED = Scheme(WeightFormat(4, None, symmetric=True))  # fits every layer
 
 
 def quantization_config(layers: Sequence[LayerRef], schemes: Mapping[str, Scheme]) -> dict[str, Any]:
@@ -133,14 +169,9 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         ParedownError: If the format can't hold the plan (nothing is written then), the plan is for another model, the place can't be
             written to, or the folder loads with other weights than it should.
     """
-    refuse(
-        "compressed-tensors",
-        check(layers, plan),
-        "Or export it in Paredown's own format, which holds every plan: paredown.export.native.write.",
-    )
+    remedy = "Or export it in Paredown's own format, which holds every plan: paredown.export.native.write."
+    refuse("compressed-tensors", check(loaded.model, layers, plan), remedy)
     description = quantization_config(layers, plan.schemes)
-    if not description["config_groups"]:
-        raise ParedownError("the plan keeps every layer, so that there is nothing to compress; compress at least one layer")
     return write_folder(
         loaded,
         layers,
