@@ -347,3 +347,7 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
 
 def _print_json(value: Iterable[Any] | dict[str, Any]) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -106,11 +106,7 @@ def plans(session: Session, journal: Journal) -> None:
     journal.stage("search", "Searching the plans of each budget", total=1)
     found: list[Plan] = []
     for scheme in map(Scheme.parse, session.config.schemes):
-        everywhere = {
-            name: scheme if scheme in offered else KEEP
-            for group, offered in zip(problem.groups, problem.schemes, strict=True)
-            for name in group
-        }
+        everywhere = problem.decide([_at_least(scheme, offered) for offered in problem.schemes])
         found.append(plan_of(session, problem, everywhere, f"{UNIFORM}{scheme}"))
     sizes = UniformSizes.of(found)
     for bits in session.config.budgets or sizes.default_budgets():

@@ -1,0 +1,266 @@
+"""The run as a whole: its result, and that nothing is lost or done twice whatever happens in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from paredown.errors import ParedownError
+from paredown.specs import KEEP, Candidate, Measurement, Scheme, StudyConfig
+from paredown.store import Store
+from paredown.study import Study
+from paredown.study.control import Cancelled
+
+
+def figures(study):
+    """Everything that a run decides and measures, without times."""
+    record = study.record()
+    return (
+        {digest: (plan.found_by, plan.bytes, plan.loss_increase) for digest, plan in record.plans.items()},
+        {digest: (m.kl, m.metric, m.loss, m.flips, m.bytes) for digest, m in record.measurements.items()},
+    )
+
+
+def test_a_run_measures_the_original_uniform_and_searched_plans(finished):
+    record = finished.record()
+    assert record.state == "done"
+    assert record.sensitivity_complete
+    assert set(record.measurements) == set(record.plans)
+    names = [plan.found_by for plan in record.plans.values()]
+    assert {"original", "uniform int2g64sym", "uniform int4g64sym", "uniform int8g64sym"} <= set(names)
+    assert record.baseline is not None
+    assert record.baseline.kl == 0
+    assert record.baseline.flips == 0
+    for name, estimate in record.curvature.items():
+        assert estimate.trace > 0, name
+        assert list(estimate.top_eigenvalues) == sorted(estimate.top_eigenvalues, reverse=True)
+        assert estimate.trace_sd < estimate.trace
+
+
+def test_more_bits_hurt_less_in_prediction_and_in_measurement(finished):
+    record = finished.record()
+    uniform = [plan for plan in record.plans.values() if plan.found_by.startswith("uniform")]
+    by_size = sorted(uniform, key=lambda plan: plan.bytes)
+    predicted = [plan.loss_increase for plan in by_size]
+    measured = [record.measurements[plan.digest].kl for plan in by_size]
+    assert predicted == sorted(predicted, reverse=True)
+    assert measured == sorted(measured, reverse=True)
+    assert all(low <= value <= high for m in record.measurements.values() for value, low, high in [(m.metric.value, m.metric.low, m.metric.high)])
+
+
+def test_the_searched_plan_of_a_budget_is_predicted_no_worse_than_uniform(finished):
+    plans = list(finished.record().plans.values())
+    for uniform in (plan for plan in plans if plan.found_by.startswith("uniform")):
+        rivals = [plan for plan in plans if plan.bytes <= uniform.bytes]
+        assert min(plan.loss_increase for plan in rivals) <= uniform.loss_increase
+
+
+def test_running_again_does_nothing_twice(finished, study_of, tmp_path):
+    before = len(finished.store.events())
+    finished.run()
+    kinds = {event.kind for event in finished.store.events(after=before)}
+    assert "measurement" not in kinds
+    assert "candidates" not in kinds
+
+
+@pytest.mark.parametrize("stop_at", ["measurement", "candidates", "plan"])
+def test_cancelled_in_the_middle_ends_the_same(finished, study_of, tmp_path, stop_at):
+    study = study_of(tmp_path / "study")
+    seen = []
+
+    def listener(event):
+        seen.append(event.kind)
+        if seen.count(stop_at) == 2:
+            study.cancel()
+
+    assert study.run(listener).state == "cancelled"
+    again = study_of(tmp_path / "study")
+    assert again.run().state == "done"
+    assert figures(again) == figures(finished)
+    assert_nothing_twice(again.store)
+
+
+def assert_nothing_twice(store):
+    candidates = [(c.layer, c.scheme) for c in store.payloads(Candidate)]
+    assert len(candidates) == len(set(candidates))
+    measured = [m.plan_digest for m in store.payloads(Measurement)]
+    assert len(measured) == len(set(measured))
+
+
+@pytest.mark.parametrize("stage", ["baseline", "sensitivity", "measure"])
+def test_kill_9_in_any_stage_then_the_same_command(tmp_path, config, stage):
+    folder = tmp_path / "study"
+    command = [
+        *(sys.executable, "-m", "paredown.cli", "run", config.model, "--task", "demo:lm", "--study", str(folder), "--json"),
+        *("--calibration", "2", "--held-out", "2", "--schemes", "int2g64sym,int4g64sym", "--seed", "3"),
+    ]
+    whole = tmp_path / "whole"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        wait_for_stage(folder, stage, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = Store(folder).events()
+    assert before[-1].kind != "finished", "killed too late to show anything"
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, timeout=240)
+    command[command.index(str(folder))] = str(whole)
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, timeout=240)
+    assert figures(Study(folder)) == figures(Study(whole))
+    assert_nothing_twice(Store(folder))
+
+
+def wait_for_stage(folder, stage, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if any(event.stage == stage for event in Store(folder).events()):
+                return
+        except ParedownError:
+            pass  # the file is not there yet
+        time.sleep(0.005)
+    raise AssertionError(f"the run never reached {stage}: {process.communicate()[1].decode()}")
+
+
+def test_pausing_holds_the_run_and_resuming_ends_it(finished, study_of, tmp_path):
+    study = study_of(tmp_path / "study")
+    study.start(lambda event: study.pause() if event.kind == "candidates" and event.done == 3 else None)
+    deadline = time.monotonic() + 60
+    while study.record().state != "paused" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    held = len(study.store.events())
+    time.sleep(0.3)
+    assert len(study.store.events()) == held
+    assert study.running
+    study.resume()
+    study.wait(60)
+    assert figures(study) == figures(finished)
+
+
+def test_a_plan_of_ones_own_is_measured_in_the_background(finished, study_of, tmp_path):
+    study = study_of(tmp_path / "study")
+    with pytest.raises(ParedownError, match="can be measured once every layer is priced"):
+        study.measure({})
+    study.run()
+    layers = [layer.name for layer in study.record().layers]
+    schemes = {name: Scheme.parse("int4g64sym") for name in layers if name.endswith("_proj")} | {layers[-1]: Scheme.parse("int2g64sym")}
+    plan = study.measure(schemes)
+    study.wait(60)
+    record = study.record()
+    assert record.state == "done"
+    assert record.measurements[plan.digest].kl > 0
+    assert record.plans[plan.digest].found_by == "user"
+    assert study.measure(schemes) == plan  # known: nothing is measured again
+    with pytest.raises(ParedownError, match="layers that the model does not have: nowhere"):
+        study.measure({"nowhere": KEEP})
+
+
+def test_one_run_at_a_time_and_readers_are_welcome(finished, study_of, tmp_path):
+    first = study_of(tmp_path / "study")
+    first.start(lambda event: first.pause() if event.kind == "layers" else None)
+    deadline = time.monotonic() + 60
+    while not first.paused and time.monotonic() < deadline:
+        time.sleep(0.01)
+    reader = Study(tmp_path / "study")
+    assert reader.busy_elsewhere
+    assert reader.record().layers
+    with pytest.raises(ParedownError, match="another process works on the study"):
+        study_of(tmp_path / "study").run()
+    first.cancel()
+    first.wait(60)
+    assert not reader.busy_elsewhere
+
+
+def test_a_failing_task_leaves_its_error_in_the_store_and_keeps_the_rest(llama, austen, config, tmp_path):
+    study = Study(tmp_path / "study", config, model=llama, task=austen)
+    real = austen.scores
+    calls = []
+
+    def broken(*arguments, **named):
+        calls.append(1)
+        if len(calls) > 2:
+            raise ParedownError("the metric broke; mend it")
+        return real(*arguments, **named)
+
+    austen.scores = broken
+    try:
+        with pytest.raises(ParedownError, match="the metric broke"):
+            study.run()
+    finally:
+        del austen.scores
+    record = study.record()
+    assert record.state == "failed"
+    assert record.message == "the metric broke; mend it"
+    assert len(record.measurements) == 2
+    assert Study(tmp_path / "study", config, model=llama, task=austen).run().state == "done"
+
+
+def test_an_interrupt_is_passed_on_and_the_study_goes_on_later(finished, study_of, tmp_path):
+    study = study_of(tmp_path / "study")
+
+    def interrupt(event):
+        if event.kind == "candidates" and event.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        study.run(interrupt)
+    assert study.record().state == "cancelled"
+    assert len(study.record().candidates) == 5
+    study.run()
+    assert figures(study) == figures(finished)
+
+
+def test_background_errors_surface_in_wait(llama, config, tmp_path):
+    study = Study(tmp_path / "study", StudyConfig(model=config.model, task="demo:sentiment"), model=llama)
+    study.start()
+    with pytest.raises(ParedownError):
+        study.wait(60)
+    assert study.record().state == "failed"
+
+
+def test_opening(finished, study_of, config, llama, tmp_path):
+    assert Study(finished.folder).config == config
+    with pytest.raises(ParedownError, match=r"other settings \(seed 3 → 4\); choose another folder"):
+        Study(finished.folder, StudyConfig(model=config.model, task="austen", schemes=config.schemes, seed=4))
+    with pytest.raises(ParedownError, match="never started"):
+        Study(Store(tmp_path / "empty", create=True).folder)
+
+
+def test_another_model_is_refused(finished, config, austen, llama, tmp_path):
+    import dataclasses
+
+    other = dataclasses.replace(llama, digest="0123456789abcdef")
+    with pytest.raises(ParedownError, match="was made with weights .* has 0123456789abcdef"):
+        Study(finished.folder, config, model=other, task=austen).session()
+
+
+def test_control_cancels_out_of_a_pause():
+    from paredown.study.control import Control
+
+    control = Control()
+    control.pause()
+    control.cancel()
+    with pytest.raises(Cancelled):
+        control.check()
+
+
+def test_choosing_a_plan(finished):
+    record = finished.record()
+    digest = next(iter(record.plans))
+    assert finished.choose(digest[:10]).digest == digest
+    best = finished.choose(bits=4)
+    limit = next(plan.bytes for plan in record.plans.values() if plan.found_by == "uniform int4g64sym")
+    assert best.bytes <= limit
+    assert record.measurements[best.digest].kl == min(m.kl for m in record.measurements.values() if m.bytes <= limit)
+    for bad in ({"name": "zz"}, {}, {"name": digest, "bits": 4}):
+        with pytest.raises(ParedownError, match="expected"):
+            finished.choose(**bad)
+
+
+def test_schemes_that_the_runtime_cannot_load_are_refused_before_any_work(llama, austen, tmp_path):
+    study = Study(tmp_path / "study", StudyConfig(model=llama.id, task="austen", schemes=("int4g64",)), model=llama, task=austen)
+    with pytest.raises(ParedownError, match="no layer can take int4g64 for the runtime transformers: .*zero points"):
+        study.run()
+    assert not study.record().candidates
