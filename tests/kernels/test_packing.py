@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
+from hypothesis import given
+from hypothesis import strategies as st
+from paredown.errors import ParedownError
+from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
+from paredown.methods import dequantize, quantize
+from paredown.specs import BITS, WeightFormat
+from reference.quantization import pack_row
+
+
+@st.composite
+def codes_of_some_width(draw):
+    bits = draw(st.integers(1, 8))
+    rows, columns = draw(st.integers(1, 5)), draw(st.integers(1, 100))
+    seed = draw(st.integers(0, 2**32))
+    codes = torch.randint(0, 1 << bits, (rows, columns), generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
+    return bits, codes
+
+
+@given(codes_of_some_width())
+def test_packing_is_undone_by_unpacking(case):
+    bits, codes = case
+    assert torch.equal(unpack_codes(pack_codes(codes, bits), bits, codes.shape[1]), codes)
+
+
+@given(codes_of_some_width())
+def test_words_are_those_of_the_slow_loop(case):
+    bits, codes = case
+    assert pack_codes(codes, bits).tolist() == [pack_row(row, bits) for row in codes.tolist()]
+
+
+@given(codes_of_some_width())
+def test_words_are_those_of_compressed_tensors(case):
+    bits, codes = case
+    signed = (codes.to(torch.int16) - (1 << (bits - 1))).to(torch.int8)
+    words = pack_codes(codes, bits)
+    assert torch.equal(words, pack_to_int32(signed, bits))
+    assert torch.equal(unpack_from_int32(words, bits, codes.shape), signed)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_no_bit_is_wasted(bits):
+    assert pack_codes(torch.zeros(3, 64, dtype=torch.uint8), bits).nbytes * 8 == 3 * 64 * bits
+
+
+def test_codes_that_need_more_bits_are_refused():
+    with pytest.raises(ParedownError, match="the code 8 does not fit into 3 bits; expected at most 7"):
+        pack_codes(torch.tensor([[1, 8]], dtype=torch.uint8), 3)
+
+
+def test_other_dtypes_are_refused():
+    with pytest.raises(ParedownError, match="expected codes of dtype uint8"):
+        pack_codes(torch.zeros(2, 2, dtype=torch.int8), 4)
+
+
+def test_words_that_are_too_few_are_refused():
+    with pytest.raises(ParedownError, match=r"shape \[rows, 3\] for 30 codes of 3 bits"):
+        unpack_codes(torch.zeros(2, 2, dtype=torch.int32), 3, 30)
+
+
+@pytest.fixture(
+    params=[(bits, symmetric) for bits in BITS for symmetric in (True, False)], ids=lambda case: f"int{case[0]}{'sym' * case[1]}"
+)
+def case(request):
+    bits, symmetric = request.param
+    weight = torch.randn(37, 96, generator=torch.Generator().manual_seed(bits))
+    quantized = quantize(weight, WeightFormat(bits, 32, symmetric))
+    return quantized, pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
+
+
+def test_a_whole_weight_comes_back(case):
+    quantized, packed = case
+    codes, scales, zero_points = unpack(packed)
+    assert torch.equal(codes, quantized.codes)
+    assert torch.equal(scales, quantized.scales)
+    assert zero_points is quantized.zero_points is None or torch.equal(zero_points, quantized.zero_points)
+    assert torch.equal(reference.dequantize(packed), dequantize(quantized))
+
+
+def test_linear_multiplies_by_the_dequantized_weight(case):
+    quantized, packed = case
+    x, bias = torch.randn(2, 3, 96), torch.randn(37)
+    assert torch.equal(reference.linear(x, packed, bias), torch.nn.functional.linear(x, dequantize(quantized), bias))
+    assert reference.linear(x.half(), packed).dtype is torch.float16
+
+
+def test_embedding_looks_up_the_dequantized_rows(case):
+    quantized, packed = case
+    ids = torch.tensor([[0, 5, 36], [36, 36, 1]])
+    assert torch.equal(reference.embedding(ids, packed), dequantize(quantized)[ids])
