@@ -79,7 +79,7 @@ def test_a_kept_layer_takes_the_checkpoints_dtype():
 
 
 def test_a_dtype_that_no_file_holds_is_refused():
-    with pytest.raises(ParedownError, match="block.0.fc.weight has dtype complex64"):
+    with pytest.raises(ParedownError, match=r"block\.0\.fc\.weight has dtype complex64"):
         sizes.layer_bytes(layer(dtype="complex64"), KEEP)
 
 

@@ -43,8 +43,10 @@ class Grid:
             scale = to_half(torch.maximum(-low, high) * (keep / (self.largest / 2)))
             return scale, torch.full_like(scale, 1 << (self.bits - 1))
         low, high = low.clamp(max=0) * keep, high.clamp(min=0) * keep
-        scale = to_half(high / self.largest - low / self.largest)
-        return scale, (-low / scale).round_().clamp_(0, self.largest)
+        exact = high / self.largest - low / self.largest
+        scale = to_half(exact)
+        # a scale that was cut saturates both ends alike, which the zero point of the cut scale would not
+        return scale, (-low / torch.where(exact > _LARGEST, exact, scale)).round_().clamp_(0, self.largest)
 
     def encode(self, groups: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         """The nearest code of each weight, as whole float32 of the shape of ``groups``; halves go to the even code."""
