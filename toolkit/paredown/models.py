@@ -73,12 +73,12 @@ def load(name: str, *, trust_remote_code: bool = False) -> LoadedModel:
     if name.startswith("demo:"):
         return _load_demo(name)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if name and folder.is_dir():
         _check_folder(folder)
         source, label = str(folder), folder.resolve().name
     elif re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is None or name.startswith(".") or folder.exists():
         raise ParedownError(
-            f"expected a folder with config.json and model.safetensors, a hub id such as owner/name, or one of {_demo_names()}; there is no folder {name}"
+            f"expected a folder with config.json and model.safetensors, a hub id such as owner/name, or one of {_demo_names()}; there is no folder {name!r}"
         )
     else:
         source, label = name, name.split("/")[-1]
