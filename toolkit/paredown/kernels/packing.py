@@ -82,7 +82,7 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
     rows, columns = codes.shape
     # eight codes of b bits fill b bytes, whatever b is: one int64 holds them
     eights = torch.nn.functional.pad(codes, (0, -columns % 32)).reshape(rows, -1, 8).to(torch.int64)
-    stream = torch.zeros(eights.shape[:2], dtype=torch.int64)
+    stream = torch.zeros(eights.shape[:2], dtype=torch.int64, device=codes.device)
     for place in range(8):
         stream |= eights[:, :, place] << (place * bits)
     # the low b bytes of each int64, in order, are the stream (little-endian, as safetensors files are)
@@ -110,10 +110,10 @@ def unpack_codes(words: Tensor, bits: int, columns: int) -> Tensor:
         )
     rows = words.shape[0]
     data = words.contiguous().view(torch.uint8)
-    eights = torch.zeros((rows, -(-columns // 8), 8), dtype=torch.uint8)
+    eights = torch.zeros((rows, -(-columns // 8), 8), dtype=torch.uint8, device=words.device)
     length = eights.shape[1] * bits
     data = torch.nn.functional.pad(data, (0, length - data.shape[1]))  # negative where the last word is padding
     eights[:, :, :bits] = data.reshape(rows, -1, bits)
     stream = eights.view(torch.int64).reshape(rows, -1, 1)
-    codes = (stream >> (torch.arange(8) * bits)) & ((1 << bits) - 1)
+    codes = (stream >> (torch.arange(8, device=words.device) * bits)) & ((1 << bits) - 1)
     return codes.to(torch.uint8).reshape(rows, -1)[:, :columns].contiguous()

@@ -74,8 +74,8 @@ def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Qu
     grid = Grid(format.bits, format.symmetric)
     find = {"rtn": Grid.span, "mse": clip_search.find}[solver]
     weight = weight.detach()
-    codes = torch.empty((out, inputs), dtype=torch.uint8)
-    scales = torch.empty((out, inputs // group), dtype=torch.float16)
+    codes = torch.empty((out, inputs), dtype=torch.uint8, device=weight.device)
+    scales = torch.empty((out, inputs // group), dtype=torch.float16, device=weight.device)
     zero_points = torch.empty_like(scales, dtype=torch.uint8)
     rows = max(1, _CHUNK // inputs)
     for start in range(0, out, rows):
