@@ -141,7 +141,7 @@ def test_remote_code_runs_when_it_is_allowed(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["./no/such/folder", "a/b/c", ""])
 def test_a_missing_folder_names_the_ways_out(name: str) -> None:
     with pytest.raises(
-        ParedownError, match="expected a folder with config.json.*or one of demo:sentiment, demo:vision, demo:speech, demo:lm"
+        ParedownError, match=r"expected a folder with config\.json.*or one of demo:sentiment, demo:vision, demo:speech, demo:lm"
     ):
         models.load(name)
 

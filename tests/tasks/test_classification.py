@@ -129,7 +129,7 @@ def test_images_through_the_models_own_processor(tiny_vit: LoadedModel) -> None:
     loaded = replace(tiny_vit, processor=processor)
     task = ImageClassification(loaded, calibration=[1, 2], held_out=[3, 4], held_out_labels=[0, 1])
     assert task.batches("held_out")[0].inputs["pixel_values"][:, 0, 0, 0].tolist() == [3.0, 4.0]
-    with pytest.raises(ParedownError, match="expected an image processor with .*prepare="):
+    with pytest.raises(ParedownError, match=r"expected an image processor with .*prepare="):
         ImageClassification(tiny_vit, calibration=[1, 2], held_out=[3, 4], held_out_labels=[0, 1])
 
 
