@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
-
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel, SpeechProcessor
 from paredown.tasks import Batch, SpeechRecognition
 from paredown.tasks.base import IGNORED
 from paredown.tasks.speech import SpeechPredictions, normalise, word_errors
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 START, END = 30, 31
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"
@@ -170,7 +169,7 @@ def test_bad_data_is_refused(whisper: LoadedModel, changes: dict[str, object], m
 
 def test_other_models_are_refused(whisper: LoadedModel, tiny_llama: LoadedModel) -> None:
     with pytest.raises(
-        ParedownError, match="expected an encoder-decoder speech model such as Whisper, .* is a LlamaForCausalLM; use tasks.custom"
+        ParedownError, match=r"expected an encoder-decoder speech model such as Whisper, .* is a LlamaForCausalLM; use tasks.custom"
     ):
         task_of(tiny_llama)
     with pytest.raises(ParedownError, match="expected a feature extractor and a tokenizer with tiny-whisper, it has not both"):
