@@ -27,11 +27,19 @@ FAKE_MODEL = """() => {
   };
 }"""
 
+CLEAR = """([ground, ink]) => {
+  window.cleanup?.();
+  for (const name of Object.keys(window)) if (!ours.has(name) && !["ours", "paredownPlotly"].includes(name)) delete window[name];
+  document.querySelectorAll("style[data-explorer]").forEach((style) => style.remove());
+  document.body.replaceChildren(Object.assign(document.createElement("div"), { id: "place" }));
+  Object.assign(document.body.style, { background: ground, color: ink });
+}"""
+
 MOUNT = """async ([code, style, state, options]) => {
   const place = document.querySelector("#place");
   let target = place;
   if (options.shadow) { target = document.createElement("div"); const root = place.attachShadow({ mode: "open" }); const sheet = document.createElement("style"); sheet.textContent = style; root.append(sheet, target); }
-  else document.head.append(Object.assign(document.createElement("style"), { textContent: style }));
+  else { const sheet = document.createElement("style"); sheet.dataset.explorer = ""; sheet.textContent = style; document.head.append(sheet); }
   window.model = new FakeModel(state, options.shadow);
   const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
   const widget = (await import(address)).default;
@@ -52,19 +60,27 @@ def chromium() -> Iterator[Browser]:
 
 
 class View:
-    """One page with one explorer; `problems` collects what must never happen."""
+    """One page with one explorer at a time; `problems` collects what must never happen."""
 
     def __init__(self, browser: Browser, width: int = 1280, height: int = 900, scale: float = 1) -> None:
         self.page: Page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=scale)
         self.problems: list[str] = []
         self.page.on("console", lambda message: self.problems.append(message.text) if message.type in {"error", "warning"} else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("request", lambda request: None if request.url.startswith(("data:", "blob:", "about:")) else self.problems.append(f"asked for {request.url}"))
+        self.page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith(("data:", "blob:", "about:")) else self.problems.append(f"asked for {request.url}")
+            ),
+        )
 
     def mount(self, state: dict[str, Any], *, shadow: bool = False, ground: str = "#fff", ink: str = "#111") -> View:
-        self.page.set_content(f'<!doctype html><body style="margin:0;background:{ground};color:{ink}"><div id="place"></div></body>')
-        self.page.add_script_tag(content=PLOTLY.read_text(encoding="utf-8"))
-        self.page.evaluate(FAKE_MODEL)
+        if not self.page.evaluate("() => Boolean(window.FakeModel)"):
+            self.page.set_content('<!doctype html><body style="margin:0"></body>')
+            self.page.add_script_tag(content=PLOTLY.read_text(encoding="utf-8"))
+            self.page.evaluate(FAKE_MODEL)
+            self.page.evaluate("() => { window.ours = new Set(Object.keys(window)) }")
+        self.page.evaluate(CLEAR, [ground, ink])
         self.page.evaluate(MOUNT, [esm("explorer"), css(), state, {"shadow": shadow}])
         self.page.wait_for_function("() => window.root.querySelector('.pd-cell, .pd-empty')")
         return self
@@ -93,8 +109,8 @@ class View:
     def point(self, trace: str, index: int, chart: str = "front") -> tuple[float, float]:
         """Where a point of a chart is on the page."""
         x, y = self.page.evaluate(
-            """([chart, uid, k]) => { const plot = root.querySelector(`[data-chart=${chart}] .pd-plot`), full = plot._fullLayout, box = plot.getBoundingClientRect();
-            const i = plot._fullData.findIndex((t) => t.uid === uid), p = plot.calcdata[i][k];
+            """([chart, uid, k]) => { const plot = root.querySelector(`[data-chart=${chart}] .pd-plot`), full = plot._fullLayout, safe = 'u' + uid.replace(/[^A-Za-z0-9-]/g, (c) => `_${c.codePointAt(0).toString(16)}_`), box = plot.getBoundingClientRect();
+            const i = plot._fullData.findIndex((t) => t.uid === safe), p = plot.calcdata[i][k];
             return [box.left + full.xaxis._offset + full.xaxis.c2p(p.x), box.top + full.yaxis._offset + full.yaxis.c2p(p.y)]; }""",
             [chart, trace, index],
         )

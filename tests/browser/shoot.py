@@ -6,24 +6,34 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import state as states
-from harness import View, chromium
+from browser import state as states
+from browser.harness import View, chromium
 
 OUT = Path(__file__).parents[2] / ".screenshots"
 DARK = {"ground": "#111418", "ink": "#eee"}
 
 
 def failed() -> dict[str, Any]:
-    state = states.minilm(error={"text": "Filling the rest failed: the three locked layers alone need 12.1 MB", "remedy": "Unlock one, or raise the budget."})
-    state["run"] |= {"state": "failed", "message": "Sensitivity failed at block 3 fc1: out of memory", "remedy": "use a batch of 16, then resume", "can": ["resume"], "share": 0.5}
+    state = states.minilm(
+        error={"text": "Filling the rest failed: the three locked layers alone need 12.1 MB", "remedy": "Unlock one, or raise the budget."}
+    )
+    state["run"] |= {
+        "state": "failed",
+        "message": "Sensitivity failed at block 3 fc1: out of memory",
+        "remedy": "use a batch of 16, then resume",
+        "can": ["resume"],
+        "share": 0.5,
+    }
     state["run"]["stages"] = [s | {"state": "done" if i < 2 else "now" if i == 2 else "todo"} for i, s in enumerate(state["run"]["stages"])]
     state["budget"] |= {"bytes": 9_200_000, "text": "9.20", "verdict": "1.12 MB over", "kind": "over"}
     state["front"] = states.front("kl")
     state["sensitivity"]["rows"].sort(key=lambda row: -row["value"])
     for row in state["sensitivity"]["rows"]:
-        row["label"] = {None: {"emb": "Embeddings", "pool": "Pooler"}.get(row["label"], "")}.get(row["block"], f"Block {row['block']} {row['label']}")
+        row["label"] = {None: {"emb": "Embeddings", "pool": "Pooler"}.get(row["label"], "")}.get(
+            row["block"], f"Block {row['block']} {row['label']}"
+        )
     state["sensitivity"] |= {"order": "largest"}
     return state
 

@@ -226,7 +226,16 @@ def front(y: str = "metric", points: int = 24) -> dict[str, Any]:
             "line": {"color": "token:plan", "width": 1, "dash": "2px,2px"},
             "layer": "below",
         },
-        {"type": "line", "x0": 11, "x1": 11, "yref": "paper", "y0": 0, "y1": 1, "line": {"color": "token:ink", "width": 1}, "layer": "below"},
+        {
+            "type": "line",
+            "x0": 11,
+            "x1": 11,
+            "yref": "paper",
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "token:ink", "width": 1},
+            "layer": "below",
+        },
     ]
     notes = [
         {
@@ -309,7 +318,13 @@ def spectrum() -> dict[str, Any]:
                 "x": rank.tolist(),
                 "y": eigenvalues.tolist(),
                 "customdata": [[layer]] * 16,
-                "error_y": {"type": "data", "array": (0.08 * eigenvalues).tolist(), "color": f"token:{series}@0.5", "thickness": 1, "width": 0},
+                "error_y": {
+                    "type": "data",
+                    "array": (0.08 * eigenvalues).tolist(),
+                    "color": f"token:{series}@0.5",
+                    "thickness": 1,
+                    "width": 0,
+                },
                 "line": {"color": f"token:{series}", "width": 1.6, "dash": "5px,2px" if i else "solid"},
                 "marker": {"size": 6, "symbol": "diamond" if i else "circle", "color": f"token:{series}"},
                 "hovertemplate": "eigenvalue %{x}: %{y:.3g}<extra></extra>",
@@ -412,9 +427,17 @@ def minilm(**changes: Any) -> dict[str, Any]:
         },
         "log": {
             "lines": [
-                {"time": "10:02:11", "level": "load", "text": "MiniLM-L6, 22.7 M weights, 38 layers can be compressed, 1 kept (classifier)"},
+                {
+                    "time": "10:02:11",
+                    "level": "load",
+                    "text": "MiniLM-L6, 22.7 M weights, 38 layers can be compressed, 1 kept (classifier)",
+                },
                 {"time": "10:02:14", "level": "baseline", "text": "500 reviews, accuracy 85.8 % ± 1.6"},
-                {"time": "10:03:24", "level": "warning", "text": "block 0 q: trace within two standard errors of zero; ranked by output error instead"},
+                {
+                    "time": "10:03:24",
+                    "level": "warning",
+                    "text": "block 0 q: trace within two standard errors of zero; ranked by output error instead",
+                },
                 {"time": "10:03:38", "level": "measure", "text": "plan 11: 16.2 MB, accuracy 85.8 % ± 1.6, 2.1 s"},
             ]
         },
@@ -442,7 +465,16 @@ def deep(**changes: Any) -> dict[str, Any]:
             layer = f"model.layers.{block}.{path}"
             bits = int(np.clip((4 if role in {"v", "o", "down"} else 3) + (block in {0, 1, 30, 31}) + rng.choice([-1, 0, 0, 0, 1]), 2, 6))
             value = float(rng.lognormal(-7.5, 0.8))
-            cells.append({"layer": layer, "block": str(block), "column": role, "label": f"Block {block} {role}", "shape": "4096 × 4096", "title": layer})
+            cells.append(
+                {
+                    "layer": layer,
+                    "block": str(block),
+                    "column": role,
+                    "label": f"Block {block} {role}",
+                    "shape": "4096 × 4096",
+                    "title": layer,
+                }
+            )
             states[layer] = {
                 "text": str(bits),
                 "bits": bits,
@@ -475,23 +507,68 @@ def deep(**changes: Any) -> dict[str, Any]:
     }
     state["plan"] |= {"cells": states, "selection": chosen, "selected": "8 selected of 225"}
     state["sensitivity"] |= {"rows": rows}
-    state["head"] |= {"model": "Llama-3.1-8B", "task": "WikiText perplexity", "baseline": "6.24 ± 0.05, n 141", "original": "16.1 GB bfloat16"}
+    state["head"] |= {
+        "model": "Llama-3.1-8B",
+        "task": "WikiText perplexity",
+        "baseline": "6.24 ± 0.05, n 141",
+        "original": "16.1 GB bfloat16",
+    }
     return state | changes
 
 
 def idle(**changes: Any) -> dict[str, Any]:
     """Before the first run: the layers are known, nothing is estimated."""
     state = minilm()
-    plain = {layer: cell | {"text": "32", "bits": None, "badge": "", "locked": False, "edited": False, "color": 7} for layer, cell in state["plan"]["cells"].items()}
+    plain = {
+        layer: cell | {"text": "32", "bits": None, "badge": "", "locked": False, "edited": False, "color": 7}
+        for layer, cell in state["plan"]["cells"].items()
+    }
     state["plan"] |= {"cells": plain, "selection": [], "can_undo": False, "edits": 0}
-    state["run"] |= {"state": "idle", "label": "Not run yet", "detail": "", "left": "about 3 min", "rate": "", "memory": "", "share": 0, "can": ["run"]}
+    state["run"] |= {
+        "state": "idle",
+        "label": "Not run yet",
+        "detail": "",
+        "left": "about 3 min",
+        "rate": "",
+        "memory": "",
+        "share": 0,
+        "can": ["run"],
+    }
     state["run"]["stages"] = [stage | {"state": "todo"} for stage in state["run"]["stages"]]
     state["head"] |= {"baseline": "–"}
-    state["budget"] = {"bytes": None, "text": "", "unit": "MB", "smallest": None, "largest": None, "ticks": [], "plan_bytes": None, "verdict": "", "kind": "none"}
-    state["summary"] |= {"chip": {"text": "not measured", "kind": ""}, "rows": [], "stale": False, "note": "", "measure": {"enabled": False, "label": "Measure"}}
+    state["budget"] = {
+        "bytes": None,
+        "text": "",
+        "unit": "MB",
+        "smallest": None,
+        "largest": None,
+        "ticks": [],
+        "plan_bytes": None,
+        "verdict": "",
+        "kind": "none",
+    }
+    state["summary"] |= {
+        "chip": {"text": "not measured", "kind": ""},
+        "rows": [],
+        "stale": False,
+        "note": "",
+        "measure": {"enabled": False, "label": "Measure"},
+    }
     state["summary"] |= {"fill": {"enabled": False, "text": ""}}
-    state["front"] = {"figure": None, "count": "", "y": "kl", "y_options": [], "label": "", "empty": "The front appears here, plan by plan, while the study runs."}
-    state["spectrum"] = {"figure": None, "mode": "selected", "legend": [], "empty": "Curvature has not been estimated yet. It runs with the sensitivity, about 1 min."}
+    state["front"] = {
+        "figure": None,
+        "count": "",
+        "y": "kl",
+        "y_options": [],
+        "label": "",
+        "empty": "The front appears here, plan by plan, while the study runs.",
+    }
+    state["spectrum"] = {
+        "figure": None,
+        "mode": "selected",
+        "legend": [],
+        "empty": "Curvature has not been estimated yet. It runs with the sensitivity, about 1 min.",
+    }
     state["sensitivity"] |= {"rows": [], "empty": "Each layer's predicted KL appears here once it has been estimated."}
     state["log"] = {"lines": []}
     state["export"] = {"status": "", "kind": "", "targets": []}

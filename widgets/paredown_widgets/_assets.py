@@ -46,7 +46,10 @@ def esm(stem: str) -> str:
     """
     parts = [_IMPORT.sub("", _source(name)) for name in modules(stem)]
     last = len(parts) - 1
-    return "\n".join(f"// {name}.js\n{part if i == last else _EXPORT.sub('', part)}" for i, (name, part) in enumerate(zip(modules(stem), parts, strict=True)))
+    return "\n".join(
+        f"// {name}.js\n{part if i == last else _EXPORT.sub('', part)}"
+        for i, (name, part) in enumerate(zip(modules(stem), parts, strict=True))
+    )
 
 
 @cache

@@ -121,8 +121,7 @@ export function createBudget(ctx) {
     attr(el, "data-kind", kind);
     text(unit, b.unit ?? "MB");
     if (el.getRootNode().activeElement !== field) field.value = bytes ? (held === null ? b.text : words(bytes)) : "–";
-    field.disabled = !ready;
-    thumb.disabled = !ready;
+    for (const control of [field, thumb]) attr(control, "disabled", !ready);
     text(verdict, said || "–");
     text(smallest, b.smallest_text ? `smallest ${b.smallest_text}` : "");
     for (const part of [none, fill, thumb]) show(part, ready);
@@ -137,7 +136,8 @@ export function createBudget(ctx) {
     excess.style.left = percent(here);
     excess.style.width = percent(Math.max(0, own - here));
     plan.style.left = percent(own);
-    plan.classList.toggle("flip", own < 0.12);
+    // The size stands left of the star, unless the rail ends there or the handle is in the way.
+    plan.classList.toggle("flip", own < 0.12 || (bytes && own > here && (own - here) * track.clientWidth < 76 && own < 0.9));
     text(planSize, b.plan_text + (b.plan_bytes > b.largest ? " →" : ""));
     thumb.style.left = percent(here);
     attr(thumb, "aria-valuemin", words(b.smallest));

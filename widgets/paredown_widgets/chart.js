@@ -6,7 +6,7 @@
  * while it is down.
  */
 import { attr, h } from "./dom.js";
-import { frame, paint } from "./figure.js";
+import { frame, paintTraces } from "./figure.js";
 import { adoptPlotlyStyle } from "./host.js";
 
 /** How near a click must be to its point, px. */
@@ -84,7 +84,7 @@ export function createChart(options) {
   async function paintNow() {
     const style = getComputedStyle(el);
     const [width, height] = size;
-    await Plotly.react(plot, paint(figure.data ?? [], style), frame(figure.layout ?? {}, style, width, height), PLOTLY_CONFIG);
+    await Plotly.react(plot, paintTraces(figure.data ?? [], style), frame(figure.layout ?? {}, style, width, height), PLOTLY_CONFIG);
     adoptPlotlyStyle(el);
     el.dataset.draws = String(Number(el.dataset.draws ?? 0) + 1);
     placeRing();

@@ -16,7 +16,7 @@ function tokenColour(style, name) {
 }
 
 /** A copy of `value` in which every "token:NAME" is a colour. Typed arrays and base64 arrays are passed through. */
-export function paint(value, style) {
+function paint(value, style) {
   if (typeof value === "string") return value.startsWith("token:") ? tokenColour(style, value.slice(6)) : value;
   if (Array.isArray(value)) {
     if (typeof value[0] === "number") return value.slice();
@@ -24,6 +24,15 @@ export function paint(value, style) {
   }
   if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, paint(item, style)]));
+}
+
+/**
+ * The traces to draw. plotly.js builds CSS selectors from a trace's uid, so one that holds a layer's name (dots) would break its clean-up.
+ * @param {any[]} traces @param {CSSStyleDeclaration} style
+ */
+export function paintTraces(traces, style) {
+  const safe = (uid) => `u${String(uid).replace(/[^A-Za-z0-9-]/g, (sign) => `_${sign.codePointAt(0).toString(16)}_`)}`;
+  return traces.map((trace) => ({ ...paint(trace, style), ...(trace.uid === undefined ? {} : { uid: safe(trace.uid) }) }));
 }
 
 /** What every axis has unless the figure says otherwise. Only the x axis has a line and ticks: the y grid is guide enough. */

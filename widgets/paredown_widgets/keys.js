@@ -36,10 +36,20 @@ export function createKeys(ctx, { root, header, plan, summary }) {
   // The other two key events would reach the notebook's own listeners too.
   for (const name of ["keyup", "keypress"]) root.addEventListener(name, (event) => event.stopPropagation());
 
-  root.addEventListener("pointerover", (event) => { link.hover = /** @type {HTMLElement} */ (event.target).closest("[data-layer]")?.getAttribute("data-layer") ?? null; });
-  root.addEventListener("pointerleave", () => { link.hover = null; });
+  // Told by what the pointer enters, anywhere on the page: leave events are not sent when the element under the pointer was removed,
+  // which happens in a notebook all the time.
+  const point = (event) => {
+    const first = /** @type {Element} */ (event.composedPath()[0]);
+    const target = first instanceof Element && root.contains(first) ? first : null;
+    link.hover = target?.closest("[data-layer]")?.getAttribute("data-layer") ?? null;
+    plan.point(target, event.buttons > 0);
+  };
+  document.addEventListener("pointerover", point, true);
 
   const outside = (event) => header.outside(event);
   document.addEventListener("pointerdown", outside, true);
-  return () => document.removeEventListener("pointerdown", outside, true);
+  return () => {
+    document.removeEventListener("pointerdown", outside, true);
+    document.removeEventListener("pointerover", point, true);
+  };
 }

@@ -20,7 +20,7 @@ export function createPlan(ctx) {
   const header = h("header", {}, h("h2", { text: "Plan" }), filter, hits, colour, h("span", { class: "pair" }, undo, redo));
   const board = h("div", { class: "pd-board" });
   const scale = { name: h("span"), low: h("span"), high: h("span") };
-  const ramp = h("i", { "aria-hidden": "true" }, ...Array.from({ length: 8 }, (_, i) => h("s", { "data-step": i })));
+  const ramp = h("i", { "aria-hidden": "true" }, ...[1, 2, 3, 4, 5, 6, 7].map((step) => h("s", { "data-step": step })));
   const legend = h("div", { class: "pd-scale" }, scale.name, scale.low, ramp, scale.high, h("span", { class: "grow" }), icon("lock", 8), h("span", { text: "locked" }), mark("dot"), h("span", { text: "edited" }));
   const toolbar = createToolbar(ctx);
   const note = emptyNote();
@@ -43,6 +43,9 @@ export function createPlan(ctx) {
     built = buildGrid(grid);
     const other = buildOther(grid);
     cells = new Map([...built.cells, ...other.cells]);
+    // One width of labels for both grids, so that their cells stand in line.
+    const longest = Math.max(...(built.turned ? grid.columns : grid.blocks).map((line) => String(line.label).length), 0);
+    board.style.setProperty("--label", `${Math.round(Math.min(88, Math.max(46, 6.4 * longest)))}px`);
     board.replaceChildren(built.el, other.el);
     active = cells.has(active) ? active : cells.keys().next().value;
     ctx.cells = cells;
@@ -148,12 +151,6 @@ export function createPlan(ctx) {
     return end ? line.at(-1) : line[0];
   }
 
-  board.addEventListener("pointerover", (event) => {
-    const cell = cellOf(event);
-    if (cell && !event.buttons) tip.soon(cells.get(cell.dataset.layer), cell); else tip.hide();
-  });
-  board.addEventListener("pointerleave", () => tip.hide());
-
   filter.addEventListener("input", () => { link.filter = filter.value; });
   filter.addEventListener("keydown", (event) => {
     if (event.key === "Enter") { const found = matching().map((cell) => cell.layer); if (found.length) { link.select(found); ctx.say(`${found.length} layers selected`); } }
@@ -172,14 +169,14 @@ export function createPlan(ctx) {
       const ready = Boolean(grid?.cells?.length || grid?.other?.length);
       note.update(ready ? "" : plan.empty || "The layers appear here once the model is loaded.");
       for (const part of [board, legend, toolbar.el]) show(part, ready);
-      filter.disabled = colour.disabled = !ready;
+      for (const field of [filter, colour]) attr(field, "disabled", !ready);
       if (ready && grid !== drawn && JSON.stringify(grid) !== JSON.stringify(drawn)) build(grid);
       link.settle();
       for (const [layer, { view }] of cells) view.update(plan.cells?.[layer]);
       keyed(colour, plan.color_options ?? [], (option) => option.id, (option) => h("option", { value: option.id }), (node, option) => text(node, option.label));
       if (colour.value !== plan.color_by) colour.value = plan.color_by ?? "";
-      undo.disabled = !plan.can_undo;
-      redo.disabled = !plan.can_redo;
+      attr(undo, "disabled", !plan.can_undo);
+      attr(redo, "disabled", !plan.can_redo);
       attr(undo, "title", plan.undo_label ? `Undo ${plan.undo_label} (Ctrl Z)` : "Undo (Ctrl Z)");
       attr(redo, "title", "Redo (Ctrl Shift Z)");
       const bar = plan.legend ?? {};
@@ -189,5 +186,10 @@ export function createPlan(ctx) {
       if (ready) { drawSelection(); drawHover(); drawFilter(); }
     },
     toolbar,
+    /** The pointer is over this element now. @param {Element|null} target @param {boolean} pressed */
+    point(target, pressed) {
+      const cell = target && board.contains(target) ? target.closest(".pd-cell[data-layer]") : null;
+      if (cell && !pressed) tip.soon(cells.get(cell.dataset.layer), cell); else tip.hide();
+    },
   };
 }

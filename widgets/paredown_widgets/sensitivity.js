@@ -68,7 +68,7 @@ export function createSensitivity(ctx) {
     const folded = out.flatMap((group) => {
       if (!group.id) return [group];
       const head = { ...sumRow(group.name, group.rows), opens: group.id };
-      return [{ id: `fold ${group.id}`, name: "", folded: true, rows: opened.has(group.id) ? [head, ...group.rows.map((row) => ({ ...row, label: `  ${row.label}` }))] : [head] }];
+      return [{ id: `fold ${group.id}`, name: "", folded: true, rows: opened.has(group.id) ? [head, ...group.rows.map((row) => ({ ...row, label: `    ${row.label}` }))] : [head] }];
     });
     return folded;
   }
@@ -87,13 +87,13 @@ export function createSensitivity(ctx) {
     const ready = Boolean(state.rows?.length) && !state.empty;
     note.update(ready ? "" : state.empty || "Each layer's predicted cost appears here once it has been estimated.");
     for (const part of [what, axis, scroll]) show(part, ready);
-    order.update(SENSITIVITY_ORDERS, state.order);
+    order.update(ready ? SENSITIVITY_ORDERS : [], state.order);
     if (!ready) return;
     text(what, [state.what, state.unit].filter(Boolean).join(", "));
     const arranged = arrange(state);
     const scale = scaleOf(arranged.flatMap((group) => group.rows), displayFactor(state.rows), state.unit);
     const longest = Math.max(...arranged.flatMap((group) => group.rows.map((row) => row.label.length)));
-    el.style.setProperty("--lab", `${Math.min(112, Math.max(28, Math.round(longest * 5.6)))}px`);
+    el.style.setProperty("--lab", `${Math.min(112, Math.max(28, Math.round(longest * 5.6) + (arranged.some((group) => group.folded) ? 12 : 0)))}px`);
     el.classList.toggle("sorted", state.order === "largest" || arranged.some((group) => group.folded));
     keyed(ticks, scale.ticks, (tick) => tick.text, () => h("span"), (node, tick) => { text(node, tick.text); node.style.left = `${tick.at}%`; });
     bars = new Map();
@@ -157,7 +157,7 @@ function scaleOf(rows, factor, unit) {
   const tops = rows.map((row) => row.high).sort((left, right) => right - left);
   const max = Math.max(1e-12, tops.length > 3 && tops[0] > 2.5 * tops[2] ? 1.35 * tops[2] : 1.02 * tops[0]);
   const power = 10 ** Math.floor(Math.log10(max * factor));
-  const step = [0.1, 0.2, 0.5, 1, 2, 5].map((one) => one * power).find((one) => (max * factor) / one <= 3.6) ?? power * 5;
+  const step = [0.5, 1, 2, 4, 5].map((one) => one * power).find((one) => (max * factor) / one <= 4) ?? power * 5;
   const ticks = [];
   for (let value = 0; value <= max * factor * 1.0001; value += step) ticks.push({ at: (100 * value) / (max * factor), text: String(Number(value.toPrecision(3))) });
   return { max, step: step / factor, ticks, unit };

@@ -32,7 +32,7 @@ export function createSpectrum(ctx) {
       show(legend, ready && state.legend?.length);
       text(title, state.title || "Spectrum");
       text(sub, state.sub || "");
-      mode.update(SPECTRUM_MODES, state.mode ?? "selected");
+      mode.update(ready ? SPECTRUM_MODES : [], state.mode ?? "selected");
       keyed(legend, state.legend ?? [], (_, i) => `${i} ${state.mode}`, () => h("span", {}, h("b"), h("span")), (line, entry, i) => {
         const first = line.firstChild;
         if (state.mode === "selected" && SERIES[i] && first.tagName === "B") line.prepend(mark(SERIES[i]));

@@ -39,9 +39,9 @@ export function createSummary(ctx) {
         });
       rich(note, state.note);
       show(note, state.note);
-      measure.disabled = !state.measure?.enabled;
+      attr(measure, "disabled", !state.measure?.enabled);
       text(measure.lastChild, state.measure?.label || "Measure");
-      fill.disabled = !state.fill?.enabled;
+      attr(fill, "disabled", !state.fill?.enabled);
       text(fillText, state.fill?.text);
     },
     /** The commands behind the keys M and F. */

@@ -57,7 +57,7 @@ export function createToolbar(ctx) {
       keyed(scheme, options, (option) => option.id, (option) => h("option", { value: option.id }), (node, option) => text(node, option.label));
       const now = shared("scheme") ?? "";
       if (scheme.value !== now) scheme.value = options.some((option) => option.id === now) ? now : "";
-      for (const control of [fewer, more, scheme, lock, reset]) control.disabled = !chosen.length;
+      for (const control of [fewer, more, scheme, lock, reset]) attr(control, "disabled", !chosen.length);
       attr(lock, "aria-pressed", allLocked() ? "true" : "false");
       attr(lock, "aria-label", allLocked() ? "Unlock" : "Lock");
     },
