@@ -18,19 +18,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from paredown import sizes
+from paredown.apply import state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
 from paredown.export.plan_json import load_plan
 from paredown.kernels.packing import Packed, pack
 from paredown.models import LoadedModel
-from paredown.packed_modules import packed_module
+from paredown.packed_modules import PackedWeight, packed_module
 from paredown.specs import KEEP, LayerRef, Plan, Scheme
 
 WEIGHTS = "paredown.safetensors"
 
 
 def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path) -> Path:
-    """Write the checkpoint, load it again, and compare every tensor's shape.
+    """Write the checkpoint, load it again, and compare the tensors that are not compressed.
 
     Args:
         loaded: The uncompressed model.
@@ -44,15 +45,24 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
     Raises:
         ParedownError: If the plan is for another model, a layer can't be compressed, or the place can't be written to.
     """
-    return write_folder(loaded, layers, plan, folder, weights=WEIGHTS, config=dict, check=lambda written: _check(load(written), loaded))
+    return write_folder(
+        loaded, layers, plan, folder, weights=WEIGHTS, config=dict, check=lambda written: _check(load(written), loaded, layers, plan)
+    )
 
 
-def _check(model: nn.Module, loaded: LoadedModel) -> None:
-    """The weights of the reloaded model have the shapes of the original's."""
-    for name, parameter in loaded.model.named_parameters(remove_duplicate=False):
-        module, _, attribute = name.rpartition(".")
-        found = getattr(model.get_submodule(module), attribute)
-        assert found.shape == parameter.shape, name  # our own mistake
+def _check(model: nn.Module, loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan) -> None:
+    """What was written is what computes: packed where the plan says so, and every other tensor as it was."""
+    found, expected = model.state_dict(), state_of(loaded.model)
+    decided = {layer.name for layer in layers if plan.schemes.get(layer.name, KEEP) != KEEP}
+    shared = {name for layer in layers for name in layer.tied_to}
+    for name, tensor in expected.items():
+        module = name.rpartition(".")[0]
+        if name.endswith(".weight") and module in decided | shared:
+            continue
+        if not torch.equal(found[name], tensor.to(found[name].dtype)):
+            raise ParedownError(f"other numbers were read for {name} than were written; please report this with the plan")
+    for name in decided:
+        assert isinstance(model.get_submodule(name), PackedWeight), name  # our own mistake
 
 
 def load(folder: str | Path) -> nn.Module:
@@ -71,9 +81,10 @@ def load(folder: str | Path) -> nn.Module:
     plan = load_plan(folder)
     model = _empty_model(folder)
     tensors = _read(folder / WEIGHTS)
+    holders = _holders(model)
     for name, scheme in plan.schemes.items():
         if scheme != KEEP:
-            _place(model, name, scheme, tensors)
+            _place(model, name, holders, scheme, tensors)
     missing, unexpected = model.load_state_dict(tensors, strict=False)
     lost = sorted(set(missing) - _shared(model))
     if lost or unexpected:
@@ -105,15 +116,22 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise ParedownError(f"expected the weights of a checkpoint in {path}, but they can't be read: {error}; export it again") from error
 
 
-def _place(model: nn.Module, name: str, asked: Scheme, tensors: dict[str, Tensor]) -> None:
+def _holders(model: nn.Module) -> dict[str, list[str]]:
+    """Paths of the modules that hold each weight, by every one of these paths."""
+    by_weight: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        if isinstance(weight := getattr(module, "weight", None), nn.Parameter):
+            by_weight.setdefault(id(weight), []).append(path)
+    return {path: paths for paths in by_weight.values() for path in paths}
+
+
+def _place(model: nn.Module, name: str, holders: Mapping[str, list[str]], asked: Scheme, tensors: dict[str, Tensor]) -> None:
     """Replace one module, and those that share its weight, by packed ones; takes its tensors out of the dictionary."""
-    try:
-        weight = model.get_submodule(name).weight
-    except AttributeError as error:
-        raise ParedownError(f"the plan names a layer {name}, which a {type(model).__name__} does not have") from error
-    holders = {path: module for path, module in model.named_modules() if getattr(module, "weight", None) is weight}
+    if name not in holders:
+        raise ParedownError(f"the plan names a layer {name}, which a {type(model).__name__} does not have")
     placed = None
-    for path, module in holders.items():
+    for path in sorted(holders[name], key=lambda path: path != name):  # the file has the codes under the layer's own name
+        module = model.get_submodule(path)
         own = {key: tensors.pop(key) for key in [f"{path}.{part}" for part in _PARTS] if key in tensors}
         placed = placed or _packed(name, path, module, asked, own)
         model.set_submodule(path, packed_module(path, module, placed))
