@@ -37,12 +37,15 @@ function createFoot(ctx) {
   const key = (name, what) => h("span", { class: "opt" }, h("kbd", { text: name }), what);
   const keys = h("span", { class: "keys" }, h("span", { class: "opt" }, h("kbd", { text: "2" }), "–", h("kbd", { text: "8" }), "bits"), key("L", "lock"), key("F", "fill"), key("M", "measure"), key("Ctrl Z", "undo"));
   const status = h("span", { class: "said", hidden: true });
-  const el = h("div", { class: "pd-status" }, h("span", {}, mark("predicted"), "predicted: hollow, italic"), h("span", {}, mark("measured"), "measured: solid"), h("span", { text: "± and bars: one standard error" }), h("span", { class: "grow" }), status, keys);
+  const rule = h("span");
+  const el = h("div", { class: "pd-status" }, h("span", {}, mark("predicted"), "predicted: hollow, italic"), h("span", {}, mark("measured"), "measured: solid"), rule, h("span", { class: "grow" }), status, keys);
   return {
-    el, needs: ["plan"],
+    el, needs: ["plan", "head"],
     update() {
       const said = ctx.get("plan")?.status;
+      text(rule, ctx.get("head")?.rule || "± and bars: one standard error");
       text(status, said);
+      attr(status, "title", said);
       show(status, said);
       show(keys, !said);
     },

@@ -12,7 +12,7 @@ export function createHeader(ctx) {
   const model = h("b");
   const task = h("span", { class: "sub" });
   const notice = h("span", { class: "chip warn", hidden: true });
-  const facts = h("dl", { class: "pd-facts" });
+  const facts = h("div", { class: "pd-facts" });
   const copy = button("Copy as Python", { class: "quiet", icon: "code", press: () => ctx.emit({ type: "copy_python" }) });
   const menu = exportMenu(ctx);
   const el = h("div", { class: "pd-head" }, h("div", { class: "pd-id" }, model, task, notice), facts, h("div", { class: "pd-actions" }, copy, menu.el));
@@ -41,10 +41,10 @@ export function createHeader(ctx) {
       show(notice, head.notice);
       const rows = [["Baseline", head.baseline], ["Original", head.original], ["Study", head.study], ["Split", head.split]].filter(([, value]) => value);
       keyed(facts, rows, ([name]) => name,
-        ([name]) => h("div", { class: name === "Study" || name === "Split" ? "opt" : "" }, h("dt", { text: name }), h("dd", {}, h("span"), h("small"))),
+        ([name]) => h("div", { class: name === "Study" || name === "Split" ? "opt" : "" }, h("span", { class: "of", text: name }), h("b"), h("small")),
         (row, [, value]) => {
           const [main, rest] = splitFact(value);
-          text(row.querySelector("span"), main);
+          text(row.querySelector("b"), main);
           text(row.querySelector("small"), rest);
         });
       menu.update();

@@ -2,7 +2,7 @@
  * What the panels share while the pointer and the keyboard are at work: the hovered layer, the selection and the filter.
  *
  * Python holds the selection. It is also kept here, one step ahead, so that keys typed within one round trip act on the layer that is
- * lit and not on the one before it; Python's value takes over as soon as it agrees or the round trip has taken too long.
+ * lit and not on the one before it; Python's value takes over as soon as it has answered or the round trip has taken too long.
  */
 
 /** After this long without an answer Python's selection counts again, in milliseconds. */
@@ -26,10 +26,11 @@ export function createLink(get, emit) {
   let hover = null;
   let filter = "";
   let test = () => true;
-  let ahead = null; // {layers, since}
+  let ahead = null; // {layers, waiting: messages without an answer, seen: Python's selection at the last of them}
+  let timer;
 
   const fromPython = () => get("plan")?.selection ?? [];
-  const same = (left, right) => left.length === right.length && left.every((layer) => right.includes(layer));
+  const letGo = () => { clearTimeout(timer); ahead = null; };
 
   return {
     /** @param {"hover"|"selection"|"filter"} what @param {() => void} listener */
@@ -48,14 +49,24 @@ export function createLink(get, emit) {
       const next = mode === "replace" ? layers
         : mode === "extend" ? [...new Set([...now, ...layers])]
         : [...now.filter((layer) => !layers.includes(layer)), ...layers.filter((layer) => !now.includes(layer))];
-      ahead = { layers: next, since: performance.now() };
+      ahead = { layers: next, waiting: (ahead?.waiting ?? 0) + 1, seen: fromPython().join("\n") };
+      clearTimeout(timer);
+      timer = setTimeout(() => { letGo(); tell("selection"); }, TRUST);
       emit({ type: "select", layers, mode });
       tell("selection");
     },
 
-    /** Python sent a plan: let go of the local selection when it agrees or is late. */
+    /**
+     * Python sent a plan: let go of the local selection when that was the answer. Python's may be larger (a click on one layer of a fused
+     * group selects the group), so an answer is a selection that holds ours, or the last of as many changes as messages were sent.
+     */
     settle() {
-      if (ahead && (same(ahead.layers, fromPython()) || performance.now() - ahead.since > TRUST)) ahead = null;
+      if (!ahead) return;
+      const selection = fromPython();
+      const now = selection.join("\n");
+      if (now !== ahead.seen) { ahead.waiting -= 1; ahead.seen = now; }
+      const holds = ahead.layers.length > 0 && ahead.layers.every((layer) => selection.includes(layer));
+      if (ahead.waiting <= 0 || holds || (!ahead.layers.length && !selection.length)) letGo();
     },
 
     get filter() { return filter; },
@@ -68,7 +79,10 @@ export function createLink(get, emit) {
     },
 
     /** @param {{layer: string, block?: any, column?: any, label?: string}} cell */
-    matches(cell) { return test(cell); },
+    matches(cell) {
+      const own = get("plan")?.filter; // Python's verdict, once it has seen the same text
+      return own?.matches && own.text === filter ? own.matches.includes(cell.layer) : test(cell);
+    },
   };
 }
 

@@ -74,7 +74,8 @@ export function createPlan(ctx) {
 
   function drawFilter() {
     for (const cell of cells.values()) cell.view.el.classList.toggle("dim", !link.matches(cell));
-    text(hits, String(matching().length));
+    const own = ctx.get("plan")?.filter;
+    text(hits, own?.text === link.filter && own.note ? own.note : String(matching().length));
     show(hits, link.filter);
   }
 

@@ -5,8 +5,6 @@ const SENSITIVITY_ORDERS = [{ id: "model", label: "Model order" }, { id: "larges
 /** Above this many rows, blocks are closed in model order and only the largest are listed in the other. */
 const MANY = 100;
 const LARGEST_SHOWN = 40;
-/** A list sorted by size is cut into groups of this many rows, so that it can stand in columns. */
-const CHUNK = 13;
 
 /** @param {import("./link.js").Context} ctx */
 export function createSensitivity(ctx) {
@@ -52,11 +50,9 @@ export function createSensitivity(ctx) {
     const names = new Map((ctx.get("grid")?.blocks ?? []).map((block) => [String(block.id), block.label]));
     const rows = state.rows.map((row) => ({ ...row, full: ctx.cells?.get(row.layer)?.label ?? row.label }));
     if (state.order === "largest") {
-      const shown = rows.length > MANY ? rows.slice(0, LARGEST_SHOWN) : rows;
-      const out = [];
-      for (let i = 0; i < shown.length; i += CHUNK) out.push({ id: `chunk ${i}`, name: "", rows: shown.slice(i, i + CHUNK) });
-      if (shown.length < rows.length) out.push({ id: "rest", name: "", rows: [sumRow(`${rows.length - shown.length} smaller`, rows.slice(LARGEST_SHOWN))] });
-      return out;
+      if (rows.length <= MANY) return [{ id: "all", name: "", rows }];
+      const rest = rows.slice(LARGEST_SHOWN);
+      return [{ id: "largest", name: "", rows: [...rows.slice(0, LARGEST_SHOWN), sumRow(`${rest.length} smaller`, rest)] }];
     }
     const out = [];
     for (const row of rows) {

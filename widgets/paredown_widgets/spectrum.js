@@ -1,13 +1,12 @@
 /** The spectrum: the eigenvalues of one or two selected layers, or of all of them, laid out as the plan. */
 import { createChart } from "./chart.js";
-import { emptyNote, h, keyed, mark, rich, segments, show, text } from "./dom.js";
+import { attr, emptyNote, h, keyed, mark, rich, segments, show, text } from "./dom.js";
 
 const SERIES = ["a", "b", "c"];
 const SPECTRUM_MODES = [{ id: "selected", label: "Selected" }, { id: "all", label: "All layers" }];
 
 /** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
 export function createSpectrum(ctx) {
-  const title = h("h2", { text: "Spectrum" });
   const sub = h("span", { class: "sub" });
   const mode = segments("Layers shown", (id) => ctx.emit({ type: "spectrum_mode", id }));
   const legend = h("div", { class: "pd-legend" });
@@ -20,7 +19,7 @@ export function createSpectrum(ctx) {
     hover: (layer) => { ctx.link.hover = layer; },
   });
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-spec", "aria-label": "Spectrum" }, h("header", {}, title, sub, h("span", { class: "grow" }), mode.el), legend, chart.el, note.el);
+  const el = h("section", { class: "pd-panel pd-spec", "aria-label": "Spectrum" }, h("header", {}, h("h2", { text: "Spectrum" }), sub, h("span", { class: "grow" }), mode.el), legend, chart.el, note.el);
   return {
     el, chart,
     needs: ["spectrum"],
@@ -30,8 +29,8 @@ export function createSpectrum(ctx) {
       note.update(ready ? "" : state.empty || "The spectrum appears here once the curvature has been estimated.");
       show(chart.el, ready);
       show(legend, ready && state.legend?.length);
-      text(title, state.title || "Spectrum");
-      text(sub, state.sub || "");
+      text(sub, ready ? state.title : "");
+      attr(sub, "title", state.title);
       mode.update(ready ? SPECTRUM_MODES : [], state.mode ?? "selected");
       keyed(legend, state.legend ?? [], (_, i) => `${i} ${state.mode}`, () => h("span", {}, h("b"), h("span")), (line, entry, i) => {
         const first = line.firstChild;

@@ -29,7 +29,7 @@ export function createSummary(ctx) {
       show(chip, state.chip?.text);
       names.forEach((name, i) => text(name, state.columns?.[i]));
       keyed(body, rows, (row) => row.label,
-        (row) => h("tr", {}, h("th", { scope: "row", text: row.label }), h("td", { class: "sub" }), h("td", { class: "pred" }), h("td", {}, h("span"))),
+        (row) => h("tr", {}, h("th", { scope: "row", text: row.label, title: row.label }), h("td", { class: "sub" }), h("td", { class: "pred" }), h("td", {}, h("span"))),
         (line, row) => {
           const [, original, predicted, measured] = line.children;
           rich(original, row.original || "–");

@@ -24,8 +24,8 @@ export function createTip(ctx, panel) {
     text(state, [now?.bits ? `, ${now.bits} bit` : "", now?.locked ? ", locked" : "", cell.shape ? `, ${cell.shape}` : ""].join(""));
     text(module, cell.layer);
     keyed(head, rows.length ? what.columns : [], (label) => label, () => h("th"), (node, label) => rich(node, label));
-    keyed(body, rows, (_, i) => String(i), () => h("tr"), (line, row) => {
-      line.classList.toggle("now", row.bits === now?.bits);
+    keyed(body, rows, (row, i) => `${i}`, () => h("tr"), (line, row) => {
+      line.classList.toggle("now", row.scheme && now?.scheme ? row.scheme === now.scheme : row.bits === now?.bits);
       keyed(line, row.cells, (_, i) => String(i), () => h("td"), (node, value, i) => { node.className = i === row.cells.length - 1 ? "pred" : ""; rich(node, value); });
     });
     show(table, rows.length);
