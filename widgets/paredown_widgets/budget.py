@@ -38,7 +38,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "plan_text": numbers.size(size),
         "verdict": verdict,
         "kind": kind,
-        "smallest_text": f"smallest {numbers.size(problem.smallest_bytes)}",
+        "smallest_text": numbers.size(problem.smallest_bytes),
     }
 
 

@@ -188,7 +188,7 @@ class Explorer:
     def run(self) -> Explorer:
         """Run what is not done yet, in the background; returns at once."""
         self.study.start()
-        self.model.changed()
+        self.model.refresh()
         return self
 
     def pause(self) -> None:

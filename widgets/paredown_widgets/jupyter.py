@@ -46,6 +46,9 @@ class PlotlyBundle(anywidget.AnyWidget):
 class ExplorerWidget(anywidget.AnyWidget):
     """The browser's view of one model. The browser sends custom messages; it never sets a trait."""
 
+    _esm = _assets.esm("explorer")
+    _css = _assets.css() + HIDE_PICTURE
+
     bundle = traitlets.Unicode().tag(sync=True)
     offline = traitlets.Bool(False).tag(sync=True)
     seq = traitlets.Int(0).tag(sync=True)
@@ -73,7 +76,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     def __init__(self, model: ExplorerModel) -> None:
         self._ui = threading.RLock()  # a browser's message and a push must not merge: one of them would be lost
         self.pump = Pump(model, self._take)
-        super().__init__(**self.pump.first, _esm=_assets.esm("explorer"), _css=_assets.css() + HIDE_PICTURE)
+        super().__init__(**self.pump.first)
         self.on_msg(self._receive)
         self.pump.start()
 

@@ -73,6 +73,7 @@ class ExplorerModel(param.Parameterized):
         self.clipboard: dict[str, Any] = {"n": 0, "text": ""}
         self.export_status: dict[str, str] = {"status": "", "kind": ""}
         self.exporting: threading.Thread | None = None
+        self.running = False  # whether this process runs the study, as of the last refresh
         self.elsewhere = (float("-inf"), False)  # when it was last asked whether another process runs this study, and the answer
         self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
         self._priced = -1
@@ -114,11 +115,16 @@ class ExplorerModel(param.Parameterized):
     def refresh(self) -> bool:
         """Read what is new in the store; says whether there was anything."""
         with self._reading:
+            running = self.study.running  # asked before the events are read: when it is over, its last event is there
             events = self.study.store.events(after=self.record.sequence)
             if not events:
+                if running != self.running:
+                    self.running = running
+                    self.changed()
                 return False
             with self.lock:
                 self.record.update(events)
+                self.running = running
                 self._absorb(events)
             priced = sum(map(len, self.record.candidates.values()))
             if self.record.sensitivity_complete and priced != self._priced:

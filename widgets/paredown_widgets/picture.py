@@ -10,7 +10,7 @@ from paredown_widgets.figures.style import LIGHT
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.svg_chart import chart, text
 
-WIDTH, _LEFT, _ROW, _TOP = 1060, 440, 24, 62
+WIDTH, _LEFT, _ROW, _TOP = 1060, 440, 24, 82
 _MOST_BLOCKS = 24  # a taller grid would no longer be read
 
 
@@ -24,7 +24,7 @@ def draw(model: ExplorerModel) -> str:
     blocks = layout["blocks"][:_MOST_BLOCKS]
     grid_height = _ROW * (len(blocks) + 2)
     height = max(_TOP + grid_height + 24 + 20 * (len(table["rows"]) + 2), 480)
-    facts = f"Baseline {line['baseline']}   ·   Original {line['original']}   ·   Study {line['study']}, {line['split']}"
+    facts = f"Baseline {line['baseline']} · Original {line['original']} · Study {line['study']}, {line['split']}"
     parts = [
         text(f"{line['model']}  {line['task']}", 14, 24, fill=LIGHT["ink"], size=14, weight=600),
         text(facts, 14, 44),

@@ -134,7 +134,7 @@ def _ramp(model: ExplorerModel, values: dict[str, float]) -> tuple[dict[str, int
     if model.color_by == "bits":
         ladder = list(model.choices.bits)
         steps = {name: _BITS_RAMP.get(int(bits), _STEPS - 1) for name, bits in values.items()}
-        return steps, {"low": str(ladder[0]) if ladder else "", "high": f"{ladder[-1]} bit" if ladder else "", "unit": "bit"}
+        return steps, {"low": str(ladder[0]) if ladder else "", "high": str(ladder[-1]) if ladder else "", "unit": "bit"}
     positive = [value for value in values.values() if value > 0]
     if not positive:
         return {}, {"low": "", "high": "", "unit": ""}

@@ -130,14 +130,9 @@ class Watcher:
 
     def _run(self) -> None:
         quiet = 0
-        busy = False
-        while not self._stop.wait(0.1 if busy or quiet < 20 else 0.5):
+        while not self._stop.wait(0.1 if self.model.running or quiet < 20 else 0.5):
             try:
                 quiet = 0 if self.model.refresh() else quiet + 1
-                running = self.model.study.running
-                if running != busy:
-                    self.model.changed()  # the end of a thread writes no event of its own
-                busy = running
                 if self._after is not None:
                     self._after()
             except Exception as error:

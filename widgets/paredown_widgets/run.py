@@ -31,7 +31,7 @@ _CAN = {
 def state_of(model: ExplorerModel) -> str:
     """The record's state, seen from here: a run of another process is watched, one that died is over."""
     state, study = model.record.state, model.study
-    if study.running:
+    if model.running:
         return "paused" if study.paused else "running"
     if state in ("running", "paused"):
         return "watching" if alive_elsewhere(model) else "cancelled"
@@ -83,7 +83,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "detail": f"{model.measurements} plans measured" if finished else counted,
         "left": left,
         "rate": rate,
-        "memory": _memory() if model.study.running else "",
+        "memory": _memory() if model.running else "",
         "message": message,
         "remedy": remedy,
         "can": [] if model.offline else _CAN[state],

@@ -9,6 +9,9 @@ from paredown_widgets.model import ExplorerModel
 from paredown_widgets.schemes import bits_of
 
 
+_SHORT = {"embeddings": "emb", "positions": "pos", "pooler": "pool"}  # the column of names is narrow
+
+
 def view(model: ExplorerModel) -> dict[str, Any]:
     """State of the `sensitivity` trait."""
     priced = []
@@ -28,7 +31,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
             {
                 "layer": name,
                 "block": label.block_id or None,
-                "label": label.text if model.order == "largest" or not label.block else label.column,
+                "label": label.text if model.order == "largest" else _SHORT.get(label.column, label.column),
                 "title": label.text,
                 "bits": str(bits_of(scheme) or "–"),
                 "value": value * factor,

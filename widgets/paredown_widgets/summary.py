@@ -50,7 +50,7 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
     info, baseline, predicted = model.record.info, model.record.baseline, model.predict()
     if info is None:
         return []
-    none, per = numbers.NONE, f"nats per {info.unit}"
+    none = numbers.NONE
 
     def row(label: str, original: str, prediction: str, measurement: str) -> dict[str, str]:
         return {"label": label, "original": original, "predicted": prediction, "measured": measurement}
@@ -61,15 +61,15 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
     ]  # fmt: skip
     loss = numbers.with_error(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
     if info.loss == "kl":
-        table.append(row(f"KL to the original, {per}", "0", loss, numbers.with_error(measured.kl, measured.kl_sd) if measured else none))
+        table.append(row("KL to original, nats", "0", loss, numbers.with_error(measured.kl, measured.kl_sd) if measured else none))
     metric = none if predicted is None or model.fit is None else _fitted(model.fit, predicted.loss_increase, info.metric)
     table.append(
         row(numbers.capital(info.metric), numbers.metric_text(baseline.metric if baseline else None), metric, numbers.metric_text(measured.metric if measured else None))
     )
     if baseline is not None and baseline.loss is not None:
         change = None if measured is None or measured.loss is None else measured.loss - (measured.baseline_loss or baseline.loss)
-        table.append(row(f"Loss increase, {per}", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
-    if measured is not None and measured.flips is not None or info.loss == "kl":
+        table.append(row("Loss increase, nats", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
+    if info.loss == "kl" or (measured is not None and measured.flips is not None):
         share = measured.flips if measured else None
         table.append(row("Flipped predictions", "0", none, none if share is None else f"{numbers.fixed(100 * share, 1)}{numbers.SPACE}%"))
     return table
