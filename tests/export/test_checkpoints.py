@@ -113,6 +113,20 @@ def test_half_precision_is_widened_exactly(tmp_path):
     assert relative_error(logits(reloaded, case.inputs()), expected) < 1e-5
 
 
+def test_the_parts_of_a_processor_are_written(model, layers, plan, tmp_path):
+    class Part:
+        def save_pretrained(self, folder):
+            (folder / "vocab.txt").write_text("a")
+
+    class Both:
+        feature_extractor = None
+        tokenizer = Part()
+
+    for processor in (Part(), Both()):
+        folder = compressed_tensors.write(loaded(model, processor=processor), layers, plan, tmp_path / "out")
+        assert (folder / "vocab.txt").read_text() == "a"
+
+
 class TestPretrained:
     """Real checkpoints, through the Auto classes: a decoder with shared embeddings and a vision model."""
 

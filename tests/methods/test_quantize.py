@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize, quantize
+from paredown.methods.clip_search import shares
 from paredown.specs import BITS, GROUP_SIZES, KEEP, Scheme, WeightFormat
 from reference.quantization import quantize_group, squared_error
 
@@ -68,18 +69,26 @@ def test_a_searched_range_is_never_worse(format):
         assert errors("mse").sum() < errors("rtn").sum()
 
 
-def test_a_searched_range_is_better_than_any_other_of_the_grid():
-    from paredown.methods.clip_search import KEEP as SHARES
-
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_a_searched_range_is_better_than_any_other_of_the_grid(bits):
     weight = weights(3, (3, 16))
-    quantized = quantize(weight, WeightFormat(3, 16, symmetric=True), "mse")
+    quantized = quantize(weight, WeightFormat(bits, 16, symmetric=True), "mse")
+    middle = 2 ** (bits - 1)
+    assert (quantized.scales < 0).any()  # a longer side above zero is mirrored
     for row in range(3):
         values = weight[row].tolist()
-        found = squared_error(values, quantized.codes[row].tolist(), quantized.scales[row, 0].item(), 4)
-        for share in SHARES:
-            scale = float(torch.tensor(max(map(abs, values)) * share / 3.5).half())
-            codes = [min(max(round(value / scale) + 4, 0), 7) for value in values]
-            assert found <= squared_error(values, codes, scale, 4) * (1 + 1e-6)
+        found = squared_error(values, quantized.codes[row].tolist(), quantized.scales[row, 0].item(), middle)
+        for share in shares(bits):
+            for sign in (1, -1):
+                scale = sign * float(torch.tensor(max(map(abs, values)) * share / (middle - 0.5)).half())
+                codes = [min(max(round(value / scale) + middle, 0), 2 * middle - 1) for value in values]
+                assert found <= squared_error(values, codes, scale, middle) * (1 + 1e-6)
+
+
+def test_a_mirrored_grid_makes_up_for_the_missing_zero_point():
+    weight = weights(9, (64, 256))
+    symmetric, own = (dequantize(quantize(weight, WeightFormat(2, 64, kind), "mse")).sub(weight).square().sum() for kind in (True, False))
+    assert symmetric < 1.1 * own
 
 
 @pytest.mark.parametrize("format", [WeightFormat(2, 16), WeightFormat(4, None), WeightFormat(8, 32, symmetric=True)], ids=str)
@@ -99,7 +108,7 @@ class TestOddGroups:
     def quantized(self, weight, bits, symmetric, solver):
         quantized = quantize(weight, WeightFormat(bits, None, symmetric), solver)
         assert torch.isfinite(quantized.scales).all()
-        assert (quantized.scales > 0).all()
+        assert (quantized.scales != 0).all()
         assert torch.isfinite(dequantize(quantized)).all()
         return quantized
 
@@ -127,7 +136,7 @@ class TestOddGroups:
     def test_weights_beyond_float16_saturate(self, bits, symmetric, solver):
         weight = torch.tensor([[3e38, -3e38, 1.0, 0.0]])
         quantized = self.quantized(weight, bits, symmetric, solver)
-        assert quantized.scales.item() == torch.finfo(torch.float16).max
+        assert abs(quantized.scales.item()) == torch.finfo(torch.float16).max
         assert dequantize(quantized)[0, 0] > 0
         assert dequantize(quantized)[0, 1] <= 0
 
@@ -141,7 +150,7 @@ class TestOddGroups:
 def test_finite_weights_never_give_anything_else(values, bits, symmetric, solver):
     quantized = quantize(torch.tensor([values]), WeightFormat(bits, None, symmetric), solver)
     assert torch.isfinite(quantized.scales).all()
-    assert (quantized.scales > 0).all()
+    assert (quantized.scales != 0).all()
     assert int(quantized.codes.max()) < 2**bits
     assert torch.isfinite(dequantize(quantized)).all()
 

@@ -174,5 +174,10 @@ def _write_config(loaded: LoadedModel, folder: Path, config: Callable[[dict[str,
     file.write_text(json.dumps(config(plain), indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if getattr(model, "generation_config", None) is not None and model.can_generate():
         model.generation_config.save_pretrained(folder)
-    if loaded.processor is not None:
-        loaded.processor.save_pretrained(folder)
+    processor: Any = loaded.processor
+    if hasattr(processor, "save_pretrained"):
+        processor.save_pretrained(folder)
+    else:  # parts under the names of transformers' processors, or nothing
+        for part in ("feature_extractor", "image_processor", "tokenizer"):
+            if (saved := getattr(processor, part, None)) is not None:
+                saved.save_pretrained(folder)

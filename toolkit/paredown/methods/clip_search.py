@@ -7,33 +7,42 @@ from torch import Tensor
 
 from paredown.methods.grid import Grid
 
-KEEP = tuple(1 - 0.04 * step for step in range(17))
-"""Shares of the range that are tried, 1 to 0.36. The whole range is the first, so that the result is never worse than rounding to it."""
+LEAST = {2: 0.36, 3: 0.48, 4: 0.6, 5: 0.72, 6: 0.8, 8: 0.92}
+"""Smallest share of the range that is tried, by bits: the more codes, the less is gained by clipping."""
+
+STEP = 0.04
+
+
+def shares(bits: int) -> tuple[float, ...]:
+    """Shares of the range that are tried. The whole range is the first, so that the result is never worse than rounding to it."""
+    return tuple(1 - STEP * step for step in range(round((1 - LEAST[bits]) / STEP) + 1))
 
 
 def find(grid: Grid, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and zero point of each group with the smallest ‖w - s (q - z)‖² over the ranges of `KEEP`.
+    """Scale and zero point of each group with the smallest ‖w - s (q - z)‖² over the ranges of `shares`.
 
-    Both ends of the range shrink together. A grid search finds no exact optimum, and the error that it minimises is that of
-    the weights, not of the layer's outputs.
+    Both ends of the range shrink together. A symmetric grid has one more code below zero than above it, so that each range is
+    tried with a negative scale too, which puts that code on the other side. A grid search finds no exact optimum, and the error
+    that it minimises is that of the weights, not of the layer's outputs.
 
     Args:
         grid: Bits and symmetry.
         groups: float32 [rows, groups, group size].
 
     Returns:
-        Scale (exact in float16) and zero point (whole), each float32 [rows, groups, 1].
+        Scale (exact in float16, negative where that is better) and zero point (whole), each float32 [rows, groups, 1].
     """
     low, high = torch.aminmax(groups, dim=-1, keepdim=True)
     scale, zero = grid.cover(low, high)
     least = _error(grid, groups, scale, zero)
-    for keep in KEEP[1:]:
-        tried_scale, tried_zero = grid.cover(low, high, keep)
-        error = _error(grid, groups, tried_scale, tried_zero)
-        better = error < least
-        scale = torch.where(better, tried_scale, scale)
-        zero = torch.where(better, tried_zero, zero)
-        least = torch.minimum(error, least)
+    for keep in shares(grid.bits):
+        positive, tried_zero = grid.cover(low, high, keep)
+        for tried in (positive, -positive) if grid.symmetric else (positive,):
+            error = _error(grid, groups, tried, tried_zero)
+            better = error < least
+            scale = torch.where(better, tried, scale)
+            zero = torch.where(better, tried_zero, zero)
+            least = torch.minimum(error, least)
     return scale, zero
 
 

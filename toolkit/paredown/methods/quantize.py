@@ -22,7 +22,7 @@ class Quantized:
 
     Attributes:
         codes: uint8 [out, in], each below 2^bits.
-        scales: float16 [out, groups], positive and finite.
+        scales: float16 [out, groups], finite and never zero; negative only where `clip_search` mirrored a symmetric grid.
         zero_points: uint8 [out, groups], the code that stands for zero; None for a symmetric format, where it is 2^(bits-1).
         format: Bits, group size and symmetry.
     """
