@@ -49,10 +49,13 @@ def test_quadratic_forms_and_eigenvalues_are_those_of_the_dense_gradients(seen):
     generator = torch.Generator().manual_seed(2)
     for layer in layers:
         expected = gradients(model, layer, inputs, share, samples)
-        weightings = [torch.rand(layer.shape, generator=generator, dtype=torch.float64) for _ in range(2)]
+        changes = [torch.randn(layer.shape, generator=generator, dtype=torch.float64) for _ in range(2)]
         form = PerSampleGradients(captured[layer.name])
-        found = form.squared_norms(weightings)
-        torch.testing.assert_close(found, torch.stack([(expected**2 * w).sum((1, 2)) for w in weightings], 1), rtol=1e-9, atol=1e-12)
+        diagonal, full = form.forms(changes)
+        close = {"rtol": 1e-9, "atol": 1e-12}
+        torch.testing.assert_close(diagonal, torch.stack([(expected**2 * change**2).sum((1, 2)) for change in changes], 1), **close)
+        torch.testing.assert_close(full, torch.stack([(expected * change).sum((1, 2)) ** 2 for change in changes], 1), **close)
+        torch.testing.assert_close(form.squared_norms(), expected.square().sum((1, 2)), **close)
         values, used = form.eigenvalues()
         flat = expected.flatten(1)
         assert used == samples

@@ -28,11 +28,7 @@ def price(
     matrix: str,
     seed: int,
 ) -> tuple[list[Candidate], CurvatureEstimate]:
-    r"""Price the schemes on one layer.
-
-    The loss increase is the diagonal of the quadratic model, \(\frac{1}{2n} \sum_s \langle P_s^{\odot 2}, \Delta W^{\odot 2} \rangle\) with
-    per-sample gradients \(P_s\) and n units (HAWQ-V2's idea, Dong et al., 2020, with every diagonal entry in place of their mean). Rounding
-    errors look random, so the cross terms that the full form adds are mostly noise, which an optimiser would exploit.
+    """Price the schemes on one layer.
 
     Args:
         layer: The layer.
@@ -54,18 +50,19 @@ def price(
         scheme: dequantize(compress(weight, scheme)) - weight for scheme in dict.fromkeys(applied for applied, _ in effective.values())
     }
     gradients = PerSampleGradients(captured)
-    weightings = [*(error.square() for error in errors.values()), torch.ones_like(weight)]
-    forms = 0.5 * gradients.squared_norms(weightings).double()  # [samples, schemes + 1]
-    if not torch.isfinite(forms).all():
+    diagonal, full = (0.5 * form.double() for form in gradients.forms(list(errors.values())))  # [samples, schemes]
+    norms = gradients.squared_norms().double()[:, None]
+    if not (torch.isfinite(full).all() and torch.isfinite(norms).all()):
         raise ParedownError(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
         )
-    means, deviations = _ratio(forms, units)
+    means, deviations = shrunk(diagonal, full, units)
+    trace, trace_sd = ratio(norms, units)
     stats = statistics(captured)
     norm = _output_norm(weight, stats)
     predicted = {
         scheme: (float(mean), float(deviation), _output_norm(error, stats) / norm if norm else 0.0)
-        for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=False)
+        for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=True)
     }
     candidates = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0)]
     candidates += [
@@ -77,8 +74,8 @@ def price(
     curvature = CurvatureEstimate(
         layer.name,
         "ggn" if matrix == "ggn" else "empirical_fisher",
-        2 * float(means[-1]),
-        2 * float(deviations[-1]),
+        float(trace),
+        float(trace_sd),
         tuple(per_unit[:TOP_EIGENVALUES].tolist()),
         len(units),
         samples,
@@ -87,7 +84,28 @@ def price(
     return candidates, curvature
 
 
-def _ratio(forms: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
+    r"""The quadratic form, shrunk towards its diagonal by what the samples don't support.
+
+    The full form \(\frac{1}{2n} \sum_s \langle P_s, \Delta W \rangle^2\) is unbiased for any change, but noisy, and a search picks the schemes
+    whose noise is lucky. Its diagonal part is far less noisy, and nearly right for rounding errors that look random; it misses what
+    adds up or cancels, as with few bits. So the difference counts as far as it stands out of its own standard error \(\sigma\), by the
+    positive-part rule of James and Stein (1961): \(d + \max(0, 1 - \sigma^2 / (f - d)^2)\, (f - d)\).
+
+    Args:
+        diagonal: Diagonal part of each sample, [samples, schemes].
+        full: Full form of each sample, [samples, schemes].
+        units: Counted units of each sample, [samples].
+
+    Returns:
+        Mean per unit and its standard error, each [schemes].
+    """
+    difference, noise = ratio(full - diagonal, units)
+    weight = (1 - noise.square() / difference.square().clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0)
+    return ratio(diagonal + weight * (full - diagonal), units)
+
+
+def ratio(forms: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
     r"""Mean per unit \(\hat r = \sum_s f_s / \sum_s n_s\) and its standard error, by linearisation of the ratio (Cochran, 1977, eq. 2.46)."""
     counts = units.double()[:, None]
     mean = forms.sum(0) / counts.sum()

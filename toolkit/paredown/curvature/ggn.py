@@ -45,25 +45,32 @@ class PerSampleGradients:
             for start in range(0, len(parts[0].inputs), step):
                 yield functools.reduce(Tensor.add_, (_dense(part, slice(start, start + step), rows) for part in parts))
 
-    def squared_norms(self, weights: Sequence[Tensor]) -> Tensor:
-        r"""\(\langle P_s^{\odot 2}, D_c \rangle\) for each sample s and each weighting \(D_c\).
-
-        With \(D = \Delta W^{\odot 2}\) this is the diagonal form of \(\Delta W^\top G \Delta W\), with \(D = 1\) the trace.
+    def forms(self, changes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        r"""The quadratic form of each change of the weight, its diagonal part and all of it, for each sample.
 
         Args:
-            weights: Weightings, each [out, in].
+            changes: \(\Delta W_c\), each [out, in].
 
         Returns:
-            [samples, weightings].
+            \(\langle P_s^{\odot 2}, \Delta W_c^{\odot 2} \rangle\) and \(\langle P_s, \Delta W_c \rangle^2\), each [samples, changes].
         """
-        if all(part.kind == "lookup" for parts in self.captured.batches for part in parts):
-            return torch.cat([self._lookup_squared_norms(parts, weights) for parts in self.captured.batches])
-        flat = torch.stack([weight.reshape(-1) for weight in weights], 1) if _bytes(weights) <= CHUNK_BYTES else None
+        if self._lookup:
+            return _joined([self._lookup_forms(parts, changes) for parts in self.captured.batches])
+        first = torch.stack([change.reshape(-1) for change in changes], 1)
+        second = first.square()
         result = []
         for chunk in self.chunks():
-            squares = chunk.square_().flatten(1)
-            result.append(squares @ flat if flat is not None else torch.stack([squares @ weight.reshape(-1) for weight in weights], 1))
-        return torch.cat(result)
+            flat = chunk.flatten(1)
+            full = (flat @ first).square_()
+            result.append((flat.square_() @ second, full))
+        return _joined(result)
+
+    def squared_norms(self) -> Tensor:
+        r"""\(\|P_s\|^2\) of each sample, whose mean is the trace; [samples]."""
+        if self._lookup:
+            ones = torch.ones(self.captured.layer.shape, dtype=self.captured.batches[0][0].gradients.dtype)
+            return self.forms([ones])[0][:, 0]
+        return torch.cat([chunk.flatten(1).square_().sum(1) for chunk in self.chunks()])
 
     def eigenvalues(self, limit: int = EIGENVALUE_SAMPLES, limit_bytes: int = 2 * CHUNK_BYTES) -> tuple[Tensor, int]:
         r"""Non-zero eigenvalues of \(\sum_s P_s P_s^\top\) over the first samples, from their Gram matrix \(\langle P_s, P_t \rangle\).
@@ -87,16 +94,26 @@ class PerSampleGradients:
         gradients = torch.cat(taken)
         return torch.linalg.eigvalsh((gradients @ gradients.T).double()).flip(0).clamp(min=0), len(gradients)
 
-    def _lookup_squared_norms(self, parts: Sequence[Part], weights: Sequence[Tensor]) -> Tensor:
+    @property
+    def _lookup(self) -> bool:
+        return all(part.kind == "lookup" for parts in self.captured.batches for part in parts)
+
+    def _lookup_forms(self, parts: Sequence[Part], changes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Only the rows that a sample looks up have a gradient."""
-        result = []
+        diagonal, full = [], []
         for sample in range(len(parts[0].inputs)):
             ids = torch.cat([part.inputs[sample].reshape(-1) for part in parts])
             gradients = torch.cat([part.gradients[sample] for part in parts])
             rows, position = ids.unique(return_inverse=True)
-            squares = gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, position, gradients).square_()
-            result.append(torch.stack([(squares * weight[rows]).sum() for weight in weights]))
-        return torch.stack(result)
+            gradient = gradients.new_zeros(len(rows), gradients.shape[1]).index_add_(0, position, gradients)
+            looked_up = torch.stack([change[rows] for change in changes]) * gradient
+            diagonal.append(looked_up.square().sum((1, 2)))
+            full.append(looked_up.sum((1, 2)).square())
+        return torch.stack(diagonal), torch.stack(full)
+
+
+def _joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([first for first, _ in pairs]), torch.cat([second for _, second in pairs])
 
 
 def _dense(part: Part, samples: slice, rows: int) -> Tensor:
@@ -106,7 +123,3 @@ def _dense(part: Part, samples: slice, rows: int) -> Tensor:
         return gradients.transpose(1, 2) @ inputs
     result = gradients.new_zeros(len(inputs), rows, gradients.shape[-1])
     return result.scatter_add_(1, inputs[:, :, None].expand_as(gradients), gradients)
-
-
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(4 * tensor.numel() for tensor in tensors)

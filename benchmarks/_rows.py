@@ -1,0 +1,50 @@
+"""What every benchmark here shares: its rows, its table, its JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison; ``ratio`` is how many times better ours is, so that above 1 always means ahead."""
+
+    name: str
+    ours: float
+    rival: float | None
+    ratio: float | None
+    unit: str
+
+
+def row(name: str, ours: float, unit: str, rival: float | None = None, *, better: Literal["less", "more"] = "less") -> Row:
+    """A row with its ratio."""
+    if rival is None:
+        return Row(name, ours, None, None, unit)
+    top, bottom = (rival, ours) if better == "less" else (ours, rival)
+    return Row(name, ours, rival, top / bottom if bottom else None, unit)
+
+
+def options(description: str) -> argparse.ArgumentParser:
+    """The command line that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows as JSON")
+    return parser
+
+
+def show(title: str, rows: list[Row], to: Path | None) -> None:
+    """Print the rows, and write them where asked."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("name", "ours", "rival", "ratio", "unit"):
+        table.add_column(heading, justify="left" if heading in ("name", "unit") else "right", no_wrap=True)
+    for each in rows:
+        table.add_row(each.name, *("" if value is None else f"{value:.3g}" for value in (each.ours, each.rival, each.ratio)), each.unit)
+    Console(width=140).print(table)
+    if to is not None:
+        to.write_text(json.dumps([asdict(each) for each in rows], indent=1) + "\n", encoding="utf-8")
