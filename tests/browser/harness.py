@@ -50,9 +50,10 @@ MOUNT = """async ([code, style, state, options]) => {
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def launched(executable: str | None = None) -> Iterator[Browser]:
+    """Chromium, ours alone."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=executable or shutil.which("chromium"), args=FLAGS)
         try:
             yield browser
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import state as states
-from browser.harness import View, chromium
+from browser.harness import View, launched
 
 OUT = Path(__file__).parents[2] / ".screenshots"
 DARK = {"ground": "#111418", "ink": "#eee"}
@@ -46,6 +46,7 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "light_620": (620, states.minilm, {}),
     "dark_620": (620, lambda: states.minilm(theme="dark"), DARK),
     "deep_1280": (1280, states.deep, {}),
+    "very_deep_1280": (1280, lambda: states.deep(80), {}),
     "idle_1280": (1280, states.idle, {}),
     "failed_1280": (1280, failed, {}),
     "failed_dark_900": (900, lambda: failed() | {"theme": "dark"}, DARK),
@@ -62,7 +63,7 @@ def overflow(view: View) -> list[str]:
 
 def main(names: list[str]) -> None:
     OUT.mkdir(exist_ok=True)
-    with chromium() as browser:
+    with launched() as browser:
         for name in names or SHOTS:
             width, build, page = SHOTS[name]
             view = View(browser, width, 862, scale=1.5)

@@ -454,16 +454,22 @@ def minilm(**changes: Any) -> dict[str, Any]:
     return state | changes
 
 
-def deep(**changes: Any) -> dict[str, Any]:
-    """A language model of 32 blocks with 7 roles: the plan turns."""
+def deep(blocks: int = 32, **changes: Any) -> dict[str, Any]:
+    """A language model of many blocks with 7 roles: the plan turns."""
     rng = np.random.default_rng(11)
     roles = {"q": "self_attn.q_proj", "k": "self_attn.k_proj", "v": "self_attn.v_proj", "o": "self_attn.o_proj", "gate": "mlp.gate_proj"}
     roles |= {"up": "mlp.up_proj", "down": "mlp.down_proj"}
     cells, states, rows = [], {}, []
-    for block in range(32):
+    for block in range(blocks):
         for role, path in roles.items():
             layer = f"model.layers.{block}.{path}"
-            bits = int(np.clip((4 if role in {"v", "o", "down"} else 3) + (block in {0, 1, 30, 31}) + rng.choice([-1, 0, 0, 0, 1]), 2, 6))
+            bits = int(
+                np.clip(
+                    (4 if role in {"v", "o", "down"} else 3) + (block in {0, 1, blocks - 2, blocks - 1}) + rng.choice([-1, 0, 0, 0, 1]),
+                    2,
+                    6,
+                )
+            )
             value = float(rng.lognormal(-7.5, 0.8))
             cells.append(
                 {
@@ -501,7 +507,7 @@ def deep(**changes: Any) -> dict[str, Any]:
     state = minilm()
     state["grid"] = {
         "columns": [{"id": role, "label": role} for role in roles],
-        "blocks": [{"id": str(block), "label": f"Block {block}"} for block in range(32)],
+        "blocks": [{"id": str(block), "label": f"Block {block}"} for block in range(blocks)],
         "cells": cells,
         "other": [embeddings, {"layer": "lm_head", "label": "lm_head tied", "title": "Tied to the embeddings", "fixed": True}],
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 import paredown_widgets
 import pytest
 from browser import state as states
-from browser.harness import View, chromium
+from browser.harness import View, launched
 from paredown_widgets import _assets
 from PIL import Image
 from playwright.sync_api import Browser, expect
@@ -24,9 +24,9 @@ Q0, K0, V0, FC2_4, Q1 = (states.name(0, "q"), states.name(0, "k"), states.name(0
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
+def browser(chromium: str) -> Iterator[Browser]:
+    with launched(chromium) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,30 @@ def test_hover_lights_the_same_layer_everywhere(shown: View) -> None:
     shown.page.mouse.move(640, 10)
     expect(tip).to_be_hidden()
     expect(shown.page.locator(".pd-srow.hover")).to_have_count(0)
+
+
+def test_selection_of_a_fused_group_comes_from_python(shown: View) -> None:
+    shown.cell(Q0).click()
+    shown.set("plan", states.plan() | {"selection": [Q0, K0, V0]})
+    expect(shown.cell(V0)).to_have_attribute("aria-selected", "true")
+    shown.cell(K0).click(modifiers=["Control"])  # taken out here at once; the rest of the group by Python
+    expect(shown.cell(K0)).to_have_attribute("aria-selected", "false")
+    shown.set("plan", states.plan() | {"selection": []})
+    expect(shown.page.locator(".pd-cell.sel")).to_have_count(0)
+
+
+def test_a_selection_that_python_never_answers_is_given_up(shown: View) -> None:
+    shown.cell(Q0).click()
+    expect(shown.cell(Q0)).to_have_attribute("aria-selected", "true")
+    expect(shown.cell(Q1)).to_have_attribute("aria-selected", "true", timeout=4000)
+    expect(shown.cell(Q0)).to_have_attribute("aria-selected", "false")
+
+
+def test_python_has_the_last_word_on_the_filter(shown: View) -> None:
+    shown.page.get_by_label("Filter layers").fill("largest 1")
+    shown.set("plan", states.plan() | {"filter": {"text": "largest 1", "matches": [FC2_4], "note": "1 of 38"}})
+    expect(shown.page.locator(".hits")).to_have_text("1 of 38")
+    expect(shown.page.locator(".pd-cell[data-layer]:not(.dim)")).to_have_count(1)
 
 
 # ---- edits --------------------------------------------------------------------------------------------------------------------
@@ -538,7 +562,9 @@ def test_keys_do_not_reach_the_notebook(shown: View) -> None:
     for key in ("4", "d", "d", "m", "Enter", "ArrowDown", "Escape", "Control+z", "x"):
         shown.page.keyboard.press(key)
     assert shown.page.evaluate("leaked") == []
-    assert shown.page.locator(".pd-host").get_attribute("data-lm-suppress-shortcuts") == "true"
+    expect(shown.page.locator(".pd")).to_have_attribute("data-lm-suppress-shortcuts", "")
+    shown.page.keyboard.press("Control+b")  # the notebook's own
+    expect(shown.page.locator(".pd")).not_to_have_attribute("data-lm-suppress-shortcuts", "")
 
 
 def test_deep_model_turns_the_plan_and_folds_the_blocks(view: View) -> None:
@@ -556,6 +582,16 @@ def test_deep_model_turns_the_plan_and_folds_the_blocks(view: View) -> None:
     block.click()
     expect(block).to_have_attribute("aria-expanded", "true")
     expect(view.page.locator(".pd-srow")).to_have_count(39)
+
+
+def test_very_deep_model_scrolls_inside_its_panel(view: View) -> None:
+    view.mount(states.deep(80))
+    grid = view.page.locator("[role=grid]")
+    assert grid.evaluate("(node) => node.scrollWidth > node.clientWidth")
+    assert view.page.evaluate("() => document.documentElement.scrollWidth") == 1280
+    view.page.locator(".pd-cell").first.focus()
+    view.page.keyboard.press("End")
+    expect(view.cell("model.layers.79.self_attn.q_proj")).to_be_in_viewport()
 
 
 def test_grid_is_one_tab_stop_with_roles_and_labels(shown: View) -> None:
@@ -605,6 +641,9 @@ def test_pictures_on_request(shown: View) -> None:
     image = Image.open(BytesIO(base64.b64decode(pictures["explorer"]["data"])))
     assert image.width == pytest.approx(1280 * 1.5, abs=2)
     assert len(image.convert("RGB").getcolors(1 << 24)) > 200
+    # the picture's styles are read back from the page: a declaration that a browser serialises as empty would be lost
+    lost = "() => [...document.querySelector('style[data-explorer]').sheet.cssRules].map((r) => r.cssText).filter((t) => /:\\s*;/.test(t))"
+    assert shown.page.evaluate(lost) == []
 
 
 def test_taking_it_down_leaves_nothing_listening(shown: View) -> None:

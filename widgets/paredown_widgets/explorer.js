@@ -103,8 +103,7 @@ function render({ model, el }) {
   const runline = createRunline(ctx, { openLog: () => tabs.open("log") });
   const root = h("div", { class: "pd", role: "region", "aria-label": "Paredown Explorer" }, header.el, h("div", { class: "pd-bar" }, tabs.el, runline.el), banner.el, budget.el,
     views.overview.el, views.log.el, foot.el, live);
-  // JupyterLab looks for its shortcuts before any listener of ours runs; this attribute tells it to leave the keys alone.
-  const host = h("div", { class: "pd-host", "data-lm-suppress-shortcuts": "true" }, root);
+  const host = h("div", { class: "pd-host" }, root);
   el.append(host);
   tabs.open("overview");
 

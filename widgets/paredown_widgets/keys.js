@@ -33,6 +33,14 @@ export function createKeys(ctx, { root, header, plan, summary }) {
     event.preventDefault();
     act();
   });
+  // JupyterLab looks for its shortcuts at the document, before any listener in here; this attribute makes it leave the keys alone. Its
+  // shortcuts with Ctrl that are not ours (save, palette) stay.
+  const guard = (event) => {
+    const foreign = (event.ctrlKey || event.metaKey) && !["z", "y", "a"].includes(event.key.toLowerCase()) && event.key.length === 1;
+    root.toggleAttribute("data-lm-suppress-shortcuts", !foreign);
+  };
+  window.addEventListener("keydown", guard, true);
+
   // The other two key events would reach the notebook's own listeners too.
   for (const name of ["keyup", "keypress"]) root.addEventListener(name, (event) => event.stopPropagation());
 
@@ -49,6 +57,7 @@ export function createKeys(ctx, { root, header, plan, summary }) {
   const outside = (event) => header.outside(event);
   document.addEventListener("pointerdown", outside, true);
   return () => {
+    window.removeEventListener("keydown", guard, true);
     document.removeEventListener("pointerdown", outside, true);
     document.removeEventListener("pointerover", point, true);
   };

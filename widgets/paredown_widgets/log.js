@@ -19,7 +19,8 @@ export function createLog(ctx) {
       keyed(list, lines, (_, i) => String(i), () => h("div", {}, h("time"), h("b"), h("span")), (node, line) => {
         const [time, level, words] = node.children;
         text(time, line.time);
-        text(level, line.level);
+        // A warning says so in words; otherwise the stage is more telling than "info".
+        text(level, line.level === "warning" || line.level === "error" ? line.level : line.stage || line.level);
         text(words, line.text);
         attr(node, "data-level", line.level);
       });
