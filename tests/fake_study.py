@@ -281,5 +281,3 @@ def filled(folder: str | Path, **more: object) -> FakeStudy:
     for _ in study.steps():
         pass
     return study
-
-

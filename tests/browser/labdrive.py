@@ -62,7 +62,12 @@ class Lab:
             (place / f"{name}.jupyterlab-settings").write_text(json.dumps(value))
         places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime", "IPYTHONDIR": "ipython"}
         places |= {"JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces", "HOME": "."}
-        environment = {**os.environ, **{key: str(self.home / value) for key, value in places.items()}, "JUPYTER_PLATFORM_DIRS": "1", "OMP_NUM_THREADS": "1"}
+        environment = {
+            **os.environ,
+            **{key: str(self.home / value) for key, value in places.items()},
+            "JUPYTER_PLATFORM_DIRS": "1",
+            "OMP_NUM_THREADS": "1",
+        }
         options = [
             "--no-browser",
             "--allow-root",

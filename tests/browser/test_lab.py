@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+
 from browser.labdrive import Lab, Watch, browser, click_point, command, eventually, open_notebook, peek, points, wait_cells, write_notebook
 
 pytestmark = pytest.mark.browser
@@ -79,17 +80,23 @@ def test_a_run_is_watched_and_steered(lab: Lab, chromium: str, tmp_path: Path) -
         dialog = page.locator(".jp-Dialog .jp-mod-accept")
         dialog.click(timeout=20_000)
         page.wait_for_timeout(500)
-        page.wait_for_function("() => [...window.jupyterapp.shell.widgets('main')].some((w) => w.context?.sessionContext?.session?.kernel?.status === 'idle')")
+        page.wait_for_function(
+            "() => [...window.jupyterapp.shell.widgets('main')].some((w) => w.context?.sessionContext?.session?.kernel?.status === 'idle')"
+        )
         command(page, "notebook:clear-all-cell-outputs")
         page.wait_for_selector(".pd", state="detached")
         with lab.kernel("live.ipynb") as kernel:
-            again = f"import sys; sys.path.insert(0, {str(TESTS)!r}); from fake_study import FakeStudy; from paredown_widgets import Explorer"
+            again = (
+                f"import sys; sys.path.insert(0, {str(TESTS)!r}); from fake_study import FakeStudy; from paredown_widgets import Explorer"
+            )
             kernel.execute(again, silent=True)
             eventually(lambda: "Explorer" in peek(kernel, "dir()"), 30)
         page.locator(".jp-CodeCell").nth(1).click()
         page.keyboard.press("Escape")
         text = f"explorer = Explorer(FakeStudy({str(tmp_path / 'study')!r}))\\nexplorer"
-        page.evaluate(f"() => {{ const n = [...window.jupyterapp.shell.widgets('main')].find((w) => w.content?.widgets); n.content.widgets[1].model.sharedModel.setSource(`{text}`); n.content.activeCellIndex = 1; }}")
+        page.evaluate(
+            f"() => {{ const n = [...window.jupyterapp.shell.widgets('main')].find((w) => w.content?.widgets); n.content.widgets[1].model.sharedModel.setSource(`{text}`); n.content.activeCellIndex = 1; }}"
+        )
         command(page, "notebook:run-cell")
         page.wait_for_selector(".jp-OutputArea .pd", timeout=60_000)
         eventually(lambda: points(page, "measured") == measured, 30)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from browser.labdrive import Watch, browser, click_point, eventually, free_port, points
 
 pytestmark = pytest.mark.browser
@@ -29,7 +30,9 @@ def address(tmp_path: Path) -> Iterator[str]:
     """The app in a process of its own, as `paredown app` serves it."""
     port = free_port()
     log = (tmp_path / "app.log").open("w")
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(TESTS), str(tmp_path / "study"), str(port)], stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(TESTS), str(tmp_path / "study"), str(port)], stdout=log, stderr=subprocess.STDOUT
+    )
     address = f"http://127.0.0.1:{port}/"
     deadline = time.monotonic() + 60
     while True:

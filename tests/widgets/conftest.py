@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from fake_study import FakeStudy, filled
 from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel

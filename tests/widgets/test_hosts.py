@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import comm
 import pytest
 from comm.base_comm import BaseComm
+
 from fake_study import FakeStudy, filled
 from paredown_widgets import pump as pumping
 from paredown_widgets.handlers import handle
@@ -32,7 +34,9 @@ class Wire(BaseComm):
 
     @property
     def states(self) -> list[dict[str, Any]]:
-        return [message["data"]["state"] for message in self.sent if message["type"] == "comm_msg" and message["data"]["method"] == "update"]
+        return [
+            message["data"]["state"] for message in self.sent if message["type"] == "comm_msg" and message["data"]["method"] == "update"
+        ]
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ def test_pushes_are_paced_and_wait_for_the_drawing(tmp_path: Path) -> None:
     eventually(lambda: len(pushed) > 1)
     while len(pushed) > 1 and pushed[-1][0] > time.monotonic() - 0.3:
         time.sleep(0.05)
-    gaps = [later - sooner for (sooner, _), (later, _) in zip(pushed, pushed[1:], strict=False)]
+    gaps = [later - sooner for (sooner, _), (later, _) in pairwise(pushed)]
     assert sorted(gaps)[len(gaps) // 2] > 0.9 * pumping.PERIOD
     count = len(pushed)
     model.filter = "q"
@@ -160,7 +164,7 @@ def test_no_update_is_lost_between_two_threads(model: ExplorerModel, wires: list
         shown.clear()
         for state in wire.states:
             shown.update(state)
-        return shown.get("plan", {}).get("cells") == {name: cell for name, cell in widget.pump.first["plan"]["cells"].items()} and all(
+        return shown.get("plan", {}).get("cells") == widget.pump.first["plan"]["cells"] and all(
             shown["plan"]["cells"][name]["scheme"] == str(scheme) for name, scheme in model.editor.schemes.items()
         )
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from fake_study import FakeStudy, filled, layers
 from paredown.specs import KEEP, Candidate, Scheme
 from paredown_widgets import run
@@ -16,7 +17,7 @@ from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.snapshot import snapshot
 
-Q, K, V, O, FC1 = (layer.name for layer in layers()[1:6])
+Q, K, V, OUT, FC1 = (layer.name for layer in layers()[1:6])
 
 
 def opened(study: FakeStudy) -> ExplorerModel:
@@ -91,22 +92,22 @@ def test_locked_layers_stay_when_edited_and_when_filled(model: ExplorerModel, ha
 
 
 def test_a_drag_is_one_undo_step(model: ExplorerModel, hand) -> None:
-    hand("bits", layers=[O], bits=2)
+    hand("bits", layers=[OUT], bits=2)
     for _ in range(3):
-        hand("step", layers=[O], by=1, gesture="drag 1")
-    assert hand.bits(O) == 5
-    hand("step", layers=[O], by=1, gesture="drag 2")
+        hand("step", layers=[OUT], by=1, gesture="drag 1")
+    assert hand.bits(OUT) == 5
+    hand("step", layers=[OUT], by=1, gesture="drag 2")
     hand("undo")
-    assert hand.bits(O) == 5
+    assert hand.bits(OUT) == 5
     hand("undo")
-    assert hand.bits(O) == 2
+    assert hand.bits(OUT) == 2
     hand("redo")
-    assert hand.bits(O) == 5
+    assert hand.bits(OUT) == 5
     hand("undo")
-    hand("step", layers=[O], by=-1, gesture="drag 2")
-    assert hand.bits(O) == 2  # the end of the ladder
+    hand("step", layers=[OUT], by=-1, gesture="drag 2")
+    assert hand.bits(OUT) == 2  # the end of the ladder
     hand("redo")
-    assert hand.bits(O) == 5
+    assert hand.bits(OUT) == 5
 
 
 def test_a_plan_is_loaded_by_its_digest_and_can_be_undone(model: ExplorerModel, hand) -> None:
@@ -171,9 +172,9 @@ def test_the_error_of_an_observer_is_shown_and_the_edit_stands(model: ExplorerMo
         raise RuntimeError("my own mistake")
 
     model.param.watch(observer, "selection")
-    handle(model, {"type": "select", "layers": [O], "mode": "replace"})
+    handle(model, {"type": "select", "layers": [OUT], "mode": "replace"})
     assert model.error == {"text": "RuntimeError: my own mistake", "remedy": ""}
-    assert model.selection == [O]
+    assert model.selection == [OUT]
     handle(model, {"type": "dismiss_error"})
     assert model.error is None
 
@@ -197,18 +198,18 @@ def test_a_kept_layer_is_left_out_of_edits_and_of_uniform_plans(tmp_path: Path) 
     study.store.append("fake", "sensitivity", "candidates", layer=kept)
     model = opened(study)
     model.record.candidates[kept] = {KEEP: Candidate(kept, KEEP, KEEP, 590_000, 0.0, 0.0, 0.0, "never run")}
-    handle(model, {"type": "bits", "layers": [kept, O], "bits": 3})
+    handle(model, {"type": "bits", "layers": [kept, OUT], "bits": 3})
     assert model.error is None
-    assert str(model.editor.schemes[O]) == "int3g64"
+    assert str(model.editor.schemes[OUT]) == "int3g64"
     assert str(model.editor.schemes[kept]) != "int3g64"
     assert model.uniform(4)[kept] == KEEP
 
 
 def test_a_plan_with_effective_schemes_is_shown_as_it_was_asked(model: ExplorerModel) -> None:
     asked, applied = Scheme.parse("int4g64"), Scheme.parse("int4")
-    offered = model.record.candidates[O]
+    offered = model.record.candidates[OUT]
     offered[asked] = replace(offered[asked], effective=applied, note="64 does not divide 100")
-    assert model.as_asked({O: applied})[O] == asked
+    assert model.as_asked({OUT: applied})[OUT] == asked
 
 
 def test_readers_and_editors_in_many_threads_lose_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import plotly.graph_objects as go
 import pytest
+
 from fake_study import FakeStudy, filled, info
 from paredown.specs import Plan, from_json
 from paredown_widgets import picture
@@ -88,7 +89,11 @@ def test_a_run_of_another_process_is_watched_and_one_that_died_can_be_gone_on_wi
 
 def test_the_budget_says_under_over_and_impossible(model: ExplorerModel) -> None:
     size = model.predict().bytes
-    for value, kind, verdict in ((size + 680_000, "under", "680 kB under"), (size - 1_120_000, "over", "1.12 MB over"), (1e6, "impossible", "7.58 MB below the smallest")):
+    for value, kind, verdict in (
+        (size + 680_000, "under", "680 kB under"),
+        (size - 1_120_000, "over", "1.12 MB over"),
+        (1e6, "impossible", "7.58 MB below the smallest"),
+    ):
         handle(model, {"type": "budget", "bytes": value})
         budget = snapshot(model)["budget"]
         assert (budget["kind"], budget["verdict"]) == (kind, verdict.replace(" ", "\N{NO-BREAK SPACE}", 1))
@@ -233,7 +238,7 @@ def test_hostile_names_stay_data(tmp_path: Path) -> None:
 
 
 def test_the_still_picture_is_well_formed_and_holds_every_point(model: ExplorerModel) -> None:
-    drawing = ElementTree.fromstring(picture.draw(model))  # noqa: S314  (our own text)
+    drawing = ElementTree.fromstring(picture.draw(model))
     circles = drawing.iter("{http://www.w3.org/2000/svg}circle")
     searched = [digest for digest in model.measured_plans() if model.uniform_bits(digest) is None]
     assert len(list(circles)) == len(searched)
@@ -283,5 +288,3 @@ def test_export_of_a_plan_as_json_can_be_read_back(tmp_path: Path) -> None:
     assert status["kind"] == "ok"
     path = Path(status["status"].removeprefix("Written to "))
     assert from_json(Plan, path.read_text()) == model.plan
-
-

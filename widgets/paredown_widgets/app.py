@@ -16,7 +16,9 @@ from paredown_widgets.pump import Watcher
 ADDRESS = "127.0.0.1"
 
 
-def serve(studies: str | Path | StudyLike | Sequence[str | Path | StudyLike], *, port: int = 5006, show: bool = False, threaded: bool = False) -> Any:
+def serve(
+    studies: str | Path | StudyLike | Sequence[str | Path | StudyLike], *, port: int = 5006, show: bool = False, threaded: bool = False
+) -> Any:
     """Serve explorers on studies at http://127.0.0.1:PORT; every browser window has a plan of its own.
 
     Args:
@@ -45,7 +47,16 @@ def serve(studies: str | Path | StudyLike | Sequence[str | Path | StudyLike], *,
     origins = [f"{name}:{port}" for name in (ADDRESS, "localhost")]
     titles = {route: f"{Path(study.store.folder).name} · Paredown" for route, study in zip(routes, opened, strict=True)}
     try:
-        return pn.serve(routes, port=port, address=ADDRESS, websocket_origin=origins, show=show, threaded=threaded, title=titles, verbose=not threaded)
+        return pn.serve(
+            routes,  # pyright: ignore[reportArgumentType]  (Panel takes functions too)
+            port=port,
+            address=ADDRESS,
+            websocket_origin=origins,
+            show=show,
+            threaded=threaded,
+            title=titles,  # pyright: ignore[reportArgumentType]  (one title a route)
+            verbose=not threaded,
+        )
     except OSError as error:
         raise ParedownError(f"port {port} can't be opened on this machine ({error}); choose another with --port") from error
 

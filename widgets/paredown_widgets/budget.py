@@ -21,6 +21,8 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         }  # fmt: skip
     prediction = model.predict()
     size = prediction.bytes if prediction else None
+    ruler = uniform_sizes(model)
+    largest = max([*ruler.values(), *(v for v in (size, budget) if v is not None)], default=problem.largest_bytes)
     kind, verdict = "none", ""
     if budget is not None and budget < problem.smallest_bytes:
         kind, verdict = "impossible", f"{numbers.size(problem.smallest_bytes - budget)} below the smallest"
@@ -32,8 +34,8 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "text": "" if budget is None else f"{budget / 1e6:.2f}",
         "unit": "MB",
         "smallest": problem.smallest_bytes,
-        "largest": problem.largest_bytes,
-        "ticks": [{"label": f"W{bits}", "text": numbers.size(value), "bytes": value} for bits, value in uniform_sizes(model).items()],
+        "largest": int(largest),  # kept layers would stretch the rail far beyond where anybody looks
+        "ticks": [{"label": f"W{bits}", "text": numbers.size(value), "bytes": value} for bits, value in ruler.items()],
         "plan_bytes": size,
         "plan_text": numbers.size(size),
         "verdict": verdict,

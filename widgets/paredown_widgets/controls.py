@@ -14,7 +14,9 @@ class StudyLike(Protocol):
     """A study that can be watched and steered; methods return at once unless they say otherwise."""
 
     @property
-    def store(self) -> Store: ...
+    def store(self) -> Store:
+        """Where its events are."""
+        ...
 
     @property
     def running(self) -> bool:
@@ -22,20 +24,30 @@ class StudyLike(Protocol):
         ...
 
     @property
-    def paused(self) -> bool: ...
+    def paused(self) -> bool:
+        """Whether the run waits for `resume`."""
+        ...
 
     @property
     def busy_elsewhere(self) -> bool:
         """Whether another process works on it."""
         ...
 
-    def start(self) -> Any: ...
+    def start(self) -> Any:
+        """Run what is not done yet, in the background."""
+        ...
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        """Wait before the next layer or evaluation."""
+        ...
 
-    def resume(self) -> Any: ...
+    def resume(self) -> Any:
+        """Go on after a pause."""
+        ...
 
-    def cancel(self) -> None: ...
+    def cancel(self) -> None:
+        """Stop before the next layer or evaluation."""
+        ...
 
     def wait(self, timeout: float | None = None) -> Any:
         """Block until the run ends or the time is over."""

@@ -68,25 +68,31 @@ class PlanEditor:
         self.schemes = {name: schemes.get(name, KEEP) for name in self.schemes}
 
     def lock(self, layers: Iterable[str], locked: bool) -> None:
+        """Lock or unlock those layers and what is fused with them."""
         names = self.widened(layers)
         self.locked = self.locked | set(names) if locked else self.locked - set(names)
 
     def undo(self) -> bool:
+        """Go one step back; says whether there was one."""
         return self._swap(self._undo, self._redo)
 
     def redo(self) -> bool:
+        """Go one step forward again; says whether there was one."""
         return self._swap(self._redo, self._undo)
 
     @property
     def can_undo(self) -> bool:
+        """Whether there is a step to go back to."""
         return bool(self._undo)
 
     @property
     def can_redo(self) -> bool:
+        """Whether there is a step to go forward to."""
         return bool(self._redo)
 
     @property
     def undo_label(self) -> str:
+        """What the last step did."""
         return self._undo[-1].label if self._undo else ""
 
     def _move_to(self, after: dict[str, Scheme], label: str, gesture: str | None) -> bool:

@@ -212,17 +212,22 @@ class Explorer:
     def wait(self, timeout: float | None = None) -> Explorer:
         """Block until the run is over. In a notebook prefer ``await explorer``, which keeps buttons alive."""
         self.study.wait(timeout)
-        self.model.refresh()
-        return self
+        return self._rested()
 
     def __await__(self) -> Generator[Any, None, Explorer]:
         async def over() -> Explorer:
             while self.study.running:
                 await asyncio.sleep(_POLL)
-            self.model.refresh()
-            return self
+            return self._rested()
 
         return over().__await__()
+
+    def _rested(self) -> Explorer:
+        """After a run: the last events, and the still picture drawn in this cell's name, which notebook clients ask for."""
+        self.model.refresh()
+        self.model.refresh()  # the first one may have asked while the thread was ending
+        self._refresh_still()
+        return self
 
     def measure(self) -> Plan:
         """Have the plan measured in the background; the point appears when it is done.
@@ -298,9 +303,10 @@ class Explorer:
 
     def _refresh_still(self) -> None:
         """Draw the still picture again when things have come to rest, so that what is saved is what was seen last."""
-        if self._still is None or self.study.running or self._still_key() == self._still_of:
-            return
-        self._still.update(self._picture(), raw=True)
+        with self.model.lock:
+            if self._still is None or self.model.running or self._still_key() == self._still_of:
+                return
+            self._still.update(self._picture(), raw=True)
 
     def __repr__(self) -> str:
         with self.model.lock:
@@ -309,7 +315,9 @@ class Explorer:
             name = f"{info.label}, {info.task_label}" if info else model.config.model
             parts = [f"Explorer({name}; {self.state}, {model.measurements} plans measured"]
             if prediction is not None:
-                parts.append(f"; plan {numbers.size(prediction.bytes)}, predicted {numbers.with_error(prediction.loss_increase, prediction.loss_increase_sd)} nats")
+                parts.append(
+                    f"; plan {numbers.size(prediction.bytes)}, predicted {numbers.nats(prediction.loss_increase, prediction.loss_increase_sd)} nats"
+                )
             if measured is not None:
                 parts.append(f", measured {measured.metric.name} {numbers.metric_text(measured.metric)}")
         return "".join(parts) + ")"

@@ -48,7 +48,7 @@ def export_plan(model: ExplorerModel, target: str) -> None:
                 model.study.export(plan, folder / target)
                 where = folder / target
             status = {"status": f"Written to {where}", "kind": "ok"}
-        except Exception as error:  # noqa: BLE001  (shown in the export menu)
+        except Exception as error:
             status = {"status": str(error) or type(error).__name__, "kind": "error"}
         with model.lock:
             model.export_status = status

@@ -36,7 +36,9 @@ def _in_ranges(label: LayerLabel, ranges: Sequence[tuple[str, int, int]]) -> boo
         return True
     if label.index is None:
         return False
-    return any(first <= label.index <= last and (stack == "block" or label.block.lower().startswith(stack)) for stack, first, last in ranges)
+    return any(
+        first <= label.index <= last and (stack == "block" or label.block.lower().startswith(stack)) for stack, first, last in ranges
+    )
 
 
 def _has_word(name: str, label: LayerLabel, words: Sequence[str]) -> bool:

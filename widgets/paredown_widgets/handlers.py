@@ -26,7 +26,7 @@ def handle(model: ExplorerModel, message: Message) -> None:
             raise ParedownError("this is a saved report; open the study itself with `paredown app` to run, measure or export")
         with model.lock:
             handler(model, message)
-    except Exception as error:  # noqa: BLE001  (of a command or of a user's callback: all are shown)
+    except Exception as error:
         model.fail(error)
 
 
@@ -64,7 +64,7 @@ def _in_background(model: ExplorerModel, command: Callable[[], Any]) -> None:
     def work() -> None:
         try:
             command()
-        except Exception as error:  # noqa: BLE001  (shown)
+        except Exception as error:
             model.fail(error)
         model.changed()
 
@@ -235,4 +235,3 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "png": _ignore,
 }
 """Message type to handler; a table test walks through it."""
-

@@ -69,12 +69,16 @@ class ExplorerModel(param.Parameterized):
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement
+        self.status = ""  # about the last edit
         self.touched = False  # before the first edit the explorer proposes a plan
         self.clipboard: dict[str, Any] = {"n": 0, "text": ""}
         self.export_status: dict[str, str] = {"status": "", "kind": ""}
         self.exporting: threading.Thread | None = None
         self.running = False  # whether this process runs the study, as of the last refresh
-        self.elsewhere = (float("-inf"), False)  # when it was last asked whether another process runs this study, and the answer
+        self.elsewhere: tuple[float, bool] = (
+            float("-inf"),
+            False,
+        )  # when it was last asked whether another process runs this study, and the answer
         self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
         self._priced = -1
         self._reading = threading.Lock()  # one fold at a time, whoever asks for it
@@ -88,10 +92,12 @@ class ExplorerModel(param.Parameterized):
             self._views.append(weakref.WeakMethod(view))
 
     def unsubscribe(self, view: Callable[[], None]) -> None:
+        """Do not call `view` any more."""
         with self.lock:
             self._views = [held for held in self._views if held() not in (None, view)]
 
     def changed(self) -> None:
+        """Tell the views; cheap, from any thread."""
         with self.lock:
             views = [view for held in self._views if (view := held()) is not None]
         for view in views:
@@ -110,6 +116,7 @@ class ExplorerModel(param.Parameterized):
 
     @property
     def config(self) -> StudyConfig:
+        """The study's settings, or the defaults before they are known."""
         return self.record.config or StudyConfig()
 
     def refresh(self) -> bool:
@@ -138,7 +145,8 @@ class ExplorerModel(param.Parameterized):
     def _absorb(self, events: Sequence[Event]) -> None:
         record = self.record
         if record.config is not None:
-            self.choices = SchemeChoices.of(record.config.schemes)
+            kept = any(KEEP in offered for offered in record.candidates.values())
+            self.choices = SchemeChoices.of([*record.config.schemes, *(["keep"] if kept else [])])
         if [layer.name for layer in record.layers] != list(self.editor.schemes):
             self.labels = label_layers(record.layers)
             self.editor.set_layers(record.layers, self.choices.middle, fuse=self.config.fuse)
@@ -212,22 +220,25 @@ class ExplorerModel(param.Parameterized):
         return offered is None or scheme in offered
 
     def uniform(self, bits: int) -> dict[str, Scheme]:
-        """The uniform plan of that many bits; a layer that was not priced for it is kept.
+        """The uniform plan of that many bits; a layer that can't have them gets the next wider scheme, as in the search.
 
         Raises:
             ParedownError: If the study has no scheme of that many bits.
         """
         scheme = self.choices.uniform(bits)
-        return {name: scheme if self.offers(name, scheme) else KEEP for name in self.editor.schemes}
+        return {name: scheme if self.offers(name, scheme) else self._wider(name, bits) for name in self.editor.schemes}
+
+    def _wider(self, name: str, bits: int) -> Scheme:
+        wider = [(own, scheme) for scheme in self.record.candidates[name] if (own := bits_of(scheme)) is not None and own >= bits]
+        return min(wider, key=lambda pair: pair[0])[1] if wider else KEEP
 
     def edit(self, layers: Iterable[str], change: Callable[[Scheme], Scheme], label: str, *, gesture: str | None = None) -> None:
         """Change some layers, and whatever is fused with them; what a layer was not priced for is left out."""
         editor = self.editor
-        able = [
-            name
-            for name in editor.widened(layers)
-            if all(self.offers(member, change(editor.schemes[name])) for member in editor.groups[name])
-        ]
+        wanted = [name for name in editor.widened(layers) if name not in editor.locked]
+        able = [name for name in wanted if all(self.offers(member, change(editor.schemes[name])) for member in editor.groups[name])]
+        left = len(wanted) - len(able)
+        self.status = f"{left} of {len(wanted)} layers can't have that and stay" if left else ""
         editor.edit(able, change, label, gesture=gesture)
         self.touch()
 
@@ -268,10 +279,9 @@ class ExplorerModel(param.Parameterized):
     def uniform_bits(self, digest: str) -> int | None:
         """Bits of a uniform plan; None for any other."""
         plan = self.record.plans.get(digest)
-        if plan is None or not plan.found_by.startswith("uniform"):
+        if plan is None or not plan.found_by.startswith("uniform "):
             return None
-        scheme = next(iter(plan.schemes.values()), KEEP)
-        return None if scheme.weight is None else scheme.weight.bits
+        return bits_of(Scheme.parse(plan.found_by.removeprefix("uniform ")))  # embeddings may be wider than what it is called after
 
     def edited(self) -> set[str]:
         """Layers that differ from where the plan last was measured."""
@@ -284,9 +294,11 @@ class ExplorerModel(param.Parameterized):
         return len({self.editor.groups[name] for name in self.edited()})
 
     def matches(self) -> tuple[str, ...] | None:
+        """Layers that the filter keeps; None without a filter."""
         return matching(self.filter, self.labels)
 
     def locked_schemes(self) -> dict[str, Scheme]:
+        """What the locks hold fast."""
         return {name: scheme for name, scheme in self.editor.schemes.items() if name in self.editor.locked}
 
     # -- what the user does to the plan
@@ -305,7 +317,9 @@ class ExplorerModel(param.Parameterized):
         """
         unknown = sorted(set(schemes) - set(self.editor.schemes))
         if unknown:
-            raise ParedownError(f"the plan names layers that this study does not have: {', '.join(unknown[:3])}; load a plan for the same model")
+            raise ParedownError(
+                f"the plan names layers that this study does not have: {', '.join(unknown[:3])}; load a plan for the same model"
+            )
         self.editor.replace(self.as_asked(schemes), label, keep_locked=False)
         self.touch()
 

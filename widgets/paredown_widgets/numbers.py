@@ -14,6 +14,7 @@ NONE = "–"
 MINUS = "−"
 SPACE = "\N{NO-BREAK SPACE}"
 RULE = "± and bars: one standard error"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _Z95 = 1.959963984540054  # half the width of a 95 % interval of the normal distribution, in standard errors
 _SHARES = ("accuracy", "word error rate", "wer", "error rate", "f1")
 
@@ -51,7 +52,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in words.
+    r"""Bytes in words.
 
     Example:
         >>> size(12_345_678), size(1_250_000_000), size(94_000), size(None)
@@ -72,7 +73,7 @@ def _decimals(error: float) -> int:
 
 
 def with_error(value: float | None, error: float | None, unit: str = "") -> str:
-    """A value and its standard error with the same decimals.
+    r"""A value and its standard error with the same decimals.
 
     Example:
         >>> with_error(0.04412, 0.00371), with_error(85.81, 1.563, "%"), with_error(0.5, None), with_error(0.012, 0)
@@ -85,6 +86,21 @@ def with_error(value: float | None, error: float | None, unit: str = "") -> str:
         return significant(value) + tail
     decimals = _decimals(error)
     return f"{fixed(value, decimals)}{tail} ± {fixed(error, decimals)}"
+
+
+def nats(value: float | None, error: float | None = None) -> str:
+    """A loss with its standard error; a small one by its power of ten.
+
+    Example:
+        >>> nats(0.04412, 0.00371), nats(2.83e-5, 7.1e-6), nats(0.0), nats(None)
+        ('0.044 ± 0.004', '(2.8 ± 0.7) · 10⁻⁵', '0', '–')
+    """
+    if value is None or value == 0 or abs(value) >= 1e-3:
+        return with_error(value, error)
+    power = math.floor(math.log10(abs(value)))
+    mantissa = with_error(value / 10**power, None if error is None else error / 10**power)
+    times = f" · 10{str(power).translate(RAISED)}"
+    return f"({mantissa}){times}" if "±" in mantissa else mantissa + times
 
 
 def clock(seconds: float) -> str:
@@ -100,7 +116,7 @@ def clock(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A short time with its unit.
+    r"""A short time with its unit.
 
     Example:
         >>> duration(2.13), duration(0.0123)
@@ -115,6 +131,7 @@ def is_share(metric: str) -> bool:
 
 
 def scale(metric: str) -> float:
+    """What a metric is multiplied with to be shown: 100 for a share, else 1."""
     return 100.0 if is_share(metric) else 1.0
 
 
@@ -126,7 +143,7 @@ def metric_error(metric: Metric) -> float | None:
 
 
 def metric_text(metric: Metric | None) -> str:
-    """A metric with its standard error, in per cent where it is a share.
+    r"""A metric with its standard error, in per cent where it is a share.
 
     Example:
         >>> metric_text(Metric("accuracy", 0.858, 0.8274, 0.8886, True))

@@ -57,6 +57,7 @@ class ExplorerPane(AnyWidgetComponent):
 
     @property
     def pump(self) -> Pump:
+        """What pushes to this pane."""
         return self._pump
 
     def close(self) -> None:

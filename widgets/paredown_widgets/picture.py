@@ -34,7 +34,10 @@ def draw(model: ExplorerModel) -> str:
     ]
     if sight["figure"]["data"]:
         keys = "● measured   ◇ uniform   ★ this plan   — predicted front   ± and bars: one standard error"
-        parts += [text(f"Pareto front, {sight['count']}", _LEFT + 24, _TOP, fill=LIGHT["ink"], weight=600), text(keys, _LEFT + 24, _TOP + 18, size=10.5)]
+        parts += [
+            text(f"Pareto front, {sight['count']}", _LEFT + 24, _TOP, fill=LIGHT["ink"], weight=600),
+            text(keys, _LEFT + 24, _TOP + 18, size=10.5),
+        ]
         parts.append(chart(sight["figure"], _LEFT + 24, _TOP + 24, WIDTH - _LEFT - 40, height - _TOP - 34))
     else:
         parts.append(text(sight["empty"], _LEFT + 24, _TOP))
@@ -71,7 +74,9 @@ def _grid(layout: dict[str, Any], cells: dict[str, Any], blocks: list[dict[str, 
 def _table(view: dict[str, Any], top: float) -> list[str]:
     ends = (250, 340, _LEFT - 6)
     parts = [text("This plan", 14, top, fill=LIGHT["ink"], weight=600)]
-    parts += [text(name.replace(", held-out", ""), end, top, size=10.5, anchor="end") for name, end in zip(view["columns"], ends, strict=True)]
+    parts += [
+        text(name.replace(", held-out", ""), end, top, size=10.5, anchor="end") for name, end in zip(view["columns"], ends, strict=True)
+    ]
     for i, row in enumerate(view["rows"], 1):
         y = top + 20 * i
         values = (row["original"], row["predicted"], row["measured"])

@@ -90,7 +90,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
             "matches": None if matches is None else list(matches),
             "note": "" if matches is None else f"{len(matches)} of {len(editor.schemes)}",
         },
-        "status": "",
+        "status": model.status,
         "edits": model.edits(),
         "empty": "" if editor.schemes else "The model's layers appear here as soon as it is loaded; press Run.",
     }
@@ -123,7 +123,9 @@ def _values(model: ExplorerModel) -> dict[str, float]:
             estimate = model.record.curvature.get(name)
             value = estimate.trace if estimate else None
         elif candidate is not None:
-            value = {"sensitivity": candidate.loss_increase, "bytes": candidate.bytes, "output_error": candidate.output_error}[model.color_by]
+            value = {"sensitivity": candidate.loss_increase, "bytes": candidate.bytes, "output_error": candidate.output_error}[
+                model.color_by
+            ]
         if value is not None:
             values[name] = float(value)
     return values
@@ -142,7 +144,9 @@ def _ramp(model: ExplorerModel, values: dict[str, float]) -> tuple[dict[str, int
     low = max(min(positive), high / 300)
     span = math.log(high / low) or 1.0
     steps = {name: round((_STEPS - 1) * min(1.0, math.log(max(value, low) / low) / span)) for name, value in values.items()}
-    factor, unit = {"sensitivity": (1e3, "10⁻³ nats"), "bytes": (1e-3, "kB"), "output_error": (1e2, "%"), "trace": (1.0, "")}[model.color_by]
+    factor, unit = {"sensitivity": (1e3, "10⁻³ nats"), "bytes": (1e-3, "kB"), "output_error": (1e2, "%"), "trace": (1.0, "")}[
+        model.color_by
+    ]
     return steps, {"low": f"≤ {numbers.significant(low * factor, 2)}", "high": numbers.significant(high * factor, 2), "unit": unit}
 
 
@@ -162,7 +166,7 @@ def what_if(model: ExplorerModel) -> dict[str, Any]:
                     numbers.with_error(offered[scheme].loss_increase * 1e3, offered[scheme].loss_increase_sd * 1e3),
                 ],
             }
-            for scheme in (*model.choices.schemes, KEEP)
+            for scheme in model.choices.schemes
             if scheme in offered
         ]
         if rows:

@@ -54,12 +54,14 @@ class Pump:
         return {**self._sent, "seq": self._seq}
 
     def start(self) -> Pump:
+        """Begin to push, in a thread."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="explorer-view", daemon=True)
             self._thread.start()
         return self
 
     def changed(self) -> None:
+        """Something in the model is different; from any thread."""
         self._dirty.set()
 
     def receive(self, message: Mapping[str, Any]) -> None:
@@ -86,12 +88,16 @@ class Pump:
             return True
 
     def close(self) -> None:
+        """Stop pushing."""
         self.model.unsubscribe(self.changed)
         self._stop.set()
         for event in (self._dirty, self._hurry, self._drawn):
             event.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)
+
+    def _flush(self) -> None:
+        self.flush()
 
     def _run(self) -> None:
         while True:
@@ -102,7 +108,7 @@ class Pump:
             self._dirty.clear()
             self._hurry.clear()
             try:
-                self._post(self.flush)
+                self._post(self._flush)
             except Exception as error:
                 # the widget is gone or refused the state: say so in the model, which another view may show
                 self.model.error = {"text": f"The view could not be updated: {error}", "remedy": "display the explorer again"}
@@ -140,6 +146,7 @@ class Watcher:
                 quiet = 20
 
     def close(self) -> None:
+        """Stop reading."""
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)

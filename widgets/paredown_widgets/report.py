@@ -88,7 +88,15 @@ def record(model: ExplorerModel) -> dict[str, Any]:
         colors[option["id"]] = {"legend": colored["legend"], "color": {name: cell["color"] for name, cell in colored["cells"].items()}}
     handle(model, {"type": "color_by", "id": "bits"})
     handle(model, {"type": "order", "id": "model"})
-    return {"state": state, "fronts": fronts, "orders": orders, "colors": colors, "spectra": _spectra(model), "groups": model.editor.groups, "plans": _plans(model)}
+    return {
+        "state": state,
+        "fronts": fronts,
+        "orders": orders,
+        "colors": colors,
+        "spectra": _spectra(model),
+        "groups": model.editor.groups,
+        "plans": _plans(model),
+    }
 
 
 def _spectra(model: ExplorerModel) -> dict[str, Any]:

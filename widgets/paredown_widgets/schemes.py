@@ -40,11 +40,13 @@ class SchemeChoices:
 
     @classmethod
     def of(cls, texts: Sequence[str]) -> SchemeChoices:
+        """The distinct schemes of those short forms."""
         schemes = dict.fromkeys(Scheme.parse(text) for text in texts)
         return cls(tuple(sorted(schemes, key=_order)))
 
     @property
     def bits(self) -> tuple[int, ...]:
+        """Bits that a layer may get, rising."""
         return tuple(sorted({bits for scheme in self.schemes if (bits := bits_of(scheme)) is not None}))
 
     def with_bits(self, bits: int, like: Scheme) -> Scheme:
@@ -73,7 +75,7 @@ class SchemeChoices:
         return KEEP if rung is None else self.with_bits(rung, scheme)
 
     def uniform(self, bits: int) -> Scheme:
-        """The scheme that a uniform plan of that many bits uses: the first one that the study names."""
+        """The scheme that a uniform plan of that many bits uses."""
         return self.with_bits(bits, self.schemes[0])
 
     @property

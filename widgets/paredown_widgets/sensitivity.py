@@ -8,7 +8,7 @@ from paredown_widgets import numbers
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.schemes import bits_of
 
-
+_UNITS = ((1.0, 1.0, "nats"), (1e-4, 1e3, "10⁻³ nats"), (0.0, 1e6, "10⁻⁶ nats"))  # from this largest value on
 _SHORT = {"embeddings": "emb", "positions": "pos", "pooler": "pool"}  # the column of names is narrow
 
 
@@ -22,7 +22,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     if model.order == "largest":
         priced.sort(key=lambda row: -row[2])
     largest = max((row[2] for row in priced), default=0.0)
-    factor, unit = (1.0, "nats") if largest >= 1 else (1e3, "10⁻³ nats")
+    factor, unit = next((f, u) for limit, f, u in _UNITS if largest >= limit)
     kl = model.record.info is None or model.record.info.loss == "kl"
     rows = []
     for name, scheme, value, deviation in priced:

@@ -59,13 +59,11 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
         row("Size", numbers.size(info.bytes), numbers.size(predicted.bytes if predicted else None), numbers.size(measured.bytes if measured else None)),
         row("Bits per weight", *(numbers.significant(None if b is None else bits_per_weight(model, b)) for b in (info.bytes, predicted.bytes if predicted else None, measured.bytes if measured else None))),
     ]  # fmt: skip
-    loss = numbers.with_error(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
+    loss = numbers.nats(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
     if info.loss == "kl":
-        table.append(row("KL to original, nats", "0", loss, numbers.with_error(measured.kl, measured.kl_sd) if measured else none))
+        table.append(row("KL to original, nats", "0", loss, numbers.nats(measured.kl, measured.kl_sd) if measured else none))
     metric = none if predicted is None or model.fit is None else _fitted(model.fit, predicted.loss_increase, info.metric)
-    table.append(
-        row(numbers.capital(info.metric), numbers.metric_text(baseline.metric if baseline else None), metric, numbers.metric_text(measured.metric if measured else None))
-    )
+    table.append(row(numbers.capital(info.metric), _plain(baseline), metric, numbers.metric_text(measured.metric if measured else None)))
     if baseline is not None and baseline.loss is not None:
         change = None if measured is None or measured.loss is None else measured.loss - (measured.baseline_loss or baseline.loss)
         table.append(row("Loss increase, nats", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
@@ -73,6 +71,11 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
         share = measured.flips if measured else None
         table.append(row("Flipped predictions", "0", none, none if share is None else f"{numbers.fixed(100 * share, 1)}{numbers.SPACE}%"))
     return table
+
+
+def _plain(baseline: Measurement | None) -> str:
+    """The original's metric; its error stands in the first line of the explorer."""
+    return numbers.metric_text(baseline.metric if baseline else None).split(" ±")[0]
 
 
 def _fitted(fit: MetricFit, kl: float, metric: str) -> str:
@@ -90,7 +93,7 @@ def _nearest_uniform(model: ExplorerModel) -> str:
     if size is None or not uniform:
         return ""
     nearest, bits = min(uniform, key=lambda pair: abs(pair[0].bytes - size.bytes))
-    kl = f", KL {numbers.with_error(nearest.kl, nearest.kl_sd)}" if nearest.kl is not None else ""
+    kl = f", KL {numbers.nats(nearest.kl, nearest.kl_sd)}" if nearest.kl is not None else ""
     return f"Uniform W{bits} at {numbers.size(nearest.bytes)}: {nearest.metric.name} {numbers.metric_text(nearest.metric)}{kl}"
 
 

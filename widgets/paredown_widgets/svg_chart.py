@@ -83,9 +83,15 @@ def text(content: str, x: float, y: float, *, fill: str = "#4a5460", size: float
 def _frame(layout: Json, xs: _Axis, ys: _Axis) -> str:
     parts = [f'<path d="M{_n(xs.start)} {_n(ys.start)}H{_n(xs.end)}" stroke="#c6cdd5"/>']
     for at, label in xs.ticks(layout["xaxis"]):
-        parts.append(f'<path d="M{_n(at)} {_n(ys.start)}v4" stroke="#c6cdd5"/>' + text(label, at, ys.start + 16, fill="#5e6977", size=10.5, anchor="middle"))
+        parts.append(
+            f'<path d="M{_n(at)} {_n(ys.start)}v4" stroke="#c6cdd5"/>'
+            + text(label, at, ys.start + 16, fill="#5e6977", size=10.5, anchor="middle")
+        )
     for at, label in ys.ticks(layout["yaxis"]):
-        parts.append(f'<path d="M{_n(xs.start)} {_n(at)}H{_n(xs.end)}" stroke="#e2e6eb"/>' + text(label, xs.start - 5, at + 4, fill="#5e6977", size=10.5, anchor="end"))
+        parts.append(
+            f'<path d="M{_n(xs.start)} {_n(at)}H{_n(xs.end)}" stroke="#e2e6eb"/>'
+            + text(label, xs.start - 5, at + 4, fill="#5e6977", size=10.5, anchor="end")
+        )
     parts.append(text(layout["xaxis"]["title"]["text"], (xs.start + xs.end) / 2, ys.start + 31, fill="#5e6977", anchor="middle"))
     middle = (ys.start + ys.end) / 2
     title = text(layout["yaxis"]["title"]["text"], 0, 0, fill="#5e6977", anchor="middle")
@@ -153,7 +159,11 @@ def _mark(symbol: str, x: float, y: float, marker: Json) -> str:
 
 
 def _note(note: Json, xs: _Axis, ys: _Axis) -> str:
-    x = xs.fraction(note["x"]) if note.get("xref") == "paper" else xs.start + (note["x"] - xs.low) / (xs.high - xs.low) * (xs.end - xs.start)
+    x = (
+        xs.fraction(note["x"])
+        if note.get("xref") == "paper"
+        else xs.start + (note["x"] - xs.low) / (xs.high - xs.low) * (xs.end - xs.start)
+    )
     y = ys.fraction(note["y"]) if note.get("yref") == "paper" else ys.at(note["y"])
     shift = 10 if note.get("yanchor") == "top" else -4
     return text(note["text"], x + note.get("xshift", 0), y + shift, fill=note["font"]["color"], size=10.5)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from paredown.specs import Measurement
 from paredown_widgets import numbers
+from paredown_widgets.budget import uniform_sizes
 from paredown_widgets.figures.style import axis, escape, layout, linear_range, log_range, note, rounded, size_ticks, token
 from paredown_widgets.model import ExplorerModel
 
@@ -85,8 +86,9 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
     """
     scale = _scale(model, quantity)
     searched, uniform = _measured(model, scale)
-    line = _predicted_line(model, scale)
     here, was = _plan_points(model, scale)
+    widest = _widest(model, [*searched, *uniform, *here, *was])
+    line = [point for point in _predicted_line(model, scale) if point[0] <= widest]
     y_range = _y_range(model, scale, searched, uniform, line, here)
     x_range = log_range([p.x for p in (*searched, *uniform)] + [x for x, *_ in line] + [p.x for p in (*here, *was)] or [1.0, 10.0], 0.05)
     data = [
@@ -104,6 +106,12 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
     return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, shapes=shapes, annotations=notes)}
 
 
+def _widest(model: ExplorerModel, points: list[_Point]) -> float:
+    """Where the chart ends, MB: behind the widest uniform plan and all points. Layers that are kept would stretch it to the original."""
+    sizes = uniform_sizes(model).values()
+    return max([*(size / 1e6 for size in sizes), *(point.x for point in points)], default=float("inf")) * 1.01
+
+
 @dataclass(frozen=True)
 class _Point:
     x: float
@@ -118,7 +126,7 @@ class _Point:
 def _hover(model: ExplorerModel, m: Measurement, name: str) -> str:
     lines = [f"{name}, measured", numbers.size(m.bytes)]
     if m.kl is not None:
-        lines.append(f"KL {numbers.with_error(m.kl, m.kl_sd)}")
+        lines.append(f"KL {numbers.nats(m.kl, m.kl_sd)}")
     interval = numbers.metric_interval(m.metric)
     lines.append(f"{m.metric.name} {numbers.metric_text(m.metric)}" + (f" (95 %: {interval})" if interval else ""))
     if m.flips is not None:
@@ -161,7 +169,13 @@ def _predicted_line(model: ExplorerModel, scale: _Scale) -> list[tuple[float, fl
 
 def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_Point]]:
     """The user's plan: where it is now, and where it was when it was measured, if it was edited since."""
-    prediction, measured, before, info, baseline = model.predict(), model.measurement(), model.last_measurement(), model.record.info, model.record.baseline
+    prediction, measured, before, info, baseline = (
+        model.predict(),
+        model.measurement(),
+        model.last_measurement(),
+        model.record.info,
+        model.record.baseline,
+    )
     here: list[_Point] = []
     if measured is not None and (value := scale.of(measured)) is not None:
         return [_Point(measured.bytes / 1e6, *value, _hover(model, measured, "This plan"))], []
@@ -174,7 +188,7 @@ def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], lis
         elif scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
             value = (baseline.loss + prediction.loss_increase, prediction.loss_increase_sd)
         if value is not None:
-            hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.with_error(*value)}"
+            hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.nats(*value)}"
             here = [_Point(prediction.bytes / 1e6, *value, hover, measured=False)]
     was = []
     if before is not None and (value := scale.of(before)) is not None:
@@ -183,7 +197,12 @@ def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], lis
 
 
 def _y_range(
-    model: ExplorerModel, scale: _Scale, searched: list[_Point], uniform: list[_Point], line: list[tuple[float, float, float]], here: list[_Point]
+    model: ExplorerModel,
+    scale: _Scale,
+    searched: list[_Point],
+    uniform: list[_Point],
+    line: list[tuple[float, float, float]],
+    here: list[_Point],
 ) -> list[float]:
     """Fits the front and the original; what lies outside sits on the edge."""
     if scale.log:
@@ -232,7 +251,9 @@ def _error_bars(points: list[_Point], y_range: list[float], scale: _Scale, ink: 
 
 def _points(points: list[_Point], uid: str, name: str, y_range: list[float], scale: _Scale, marker: Json) -> Json:
     placed = [_on_edge(p.y, y_range, scale) for p in points]
-    texts = [p.text + (f" {numbers.significant(p.y)} {arrow}" if arrow and p.text else "") for p, (_, arrow) in zip(points, placed, strict=True)]
+    texts = [
+        p.text + (f" {numbers.significant(p.y)} {arrow}" if arrow and p.text else "") for p, (_, arrow) in zip(points, placed, strict=True)
+    ]
     labelled = uid == "uniform"
     if not labelled:
         marker = {**marker, "symbol": [{"↓": "triangle-down", "↑": "triangle-up"}.get(arrow, marker["symbol"]) for _, arrow in placed]}
@@ -243,7 +264,11 @@ def _points(points: list[_Point], uid: str, name: str, y_range: list[float], sca
         "error_y": _error_bars(points, y_range, scale, uid, 0.45),
     }  # fmt: skip
     if labelled:
-        trace |= {"text": texts, "textposition": "top right" if scale.log else "bottom left", "textfont": {"size": 11, "color": token("uniform")}}
+        trace |= {
+            "text": texts,
+            "textposition": "top right" if scale.log else "bottom left",
+            "textfont": {"size": 11, "color": token("uniform")},
+        }
     return trace
 
 
@@ -289,7 +314,9 @@ def _stars(here: list[_Point], was: list[_Point], y_range: list[float], scale: _
     return traces
 
 
-def _furniture(model: ExplorerModel, scale: _Scale, here: list[_Point], y_range: list[float], x_range: list[float]) -> tuple[list[Json], list[Json]]:
+def _furniture(
+    model: ExplorerModel, scale: _Scale, here: list[_Point], y_range: list[float], x_range: list[float]
+) -> tuple[list[Json], list[Json]]:
     """Budget, the foot of the plan's star, and the original with its band."""
     import math
 
@@ -297,24 +324,79 @@ def _furniture(model: ExplorerModel, scale: _Scale, here: list[_Point], y_range:
     notes: list[Json] = []
     low, _ = _ends(y_range, scale)
     for point in here:
-        shapes.append({"type": "line", "x0": point.x, "x1": point.x, "y0": low, "y1": _on_edge(point.y, y_range, scale)[0], "layer": "below", "line": {"color": token("plan"), "width": 1, "dash": "2px,2px"}})
+        shapes.append(
+            {
+                "type": "line",
+                "x0": point.x,
+                "x1": point.x,
+                "y0": low,
+                "y1": _on_edge(point.y, y_range, scale)[0],
+                "layer": "below",
+                "line": {"color": token("plan"), "width": 1, "dash": "2px,2px"},
+            }
+        )
     if model.budget is not None and x_range[0] <= math.log10(model.budget / 1e6) <= x_range[1]:
         at = rounded(model.budget / 1e6)
-        shapes.append({"type": "line", "x0": at, "x1": at, "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"color": token("ink"), "width": 1}})
-        notes.append(note(f"budget {model.budget / 1e6:.2f}", "ink", x=math.log10(at), y=1, yref="paper", yanchor="top", xanchor="left", xshift=3, yshift=3))
+        shapes.append(
+            {
+                "type": "line",
+                "x0": at,
+                "x1": at,
+                "yref": "paper",
+                "y0": 0,
+                "y1": 1,
+                "layer": "below",
+                "line": {"color": token("ink"), "width": 1},
+            }
+        )
+        notes.append(
+            note(
+                f"budget {model.budget / 1e6:.2f}",
+                "ink",
+                x=math.log10(at),
+                y=1,
+                yref="paper",
+                yanchor="top",
+                xanchor="left",
+                xshift=3,
+                yshift=3,
+            )
+        )
     baseline = model.record.baseline
     original = scale.of(baseline) if baseline and scale.quantity != "kl" else None
     if original is not None:
         value, error = original
-        shapes.append({"type": "rect", "xref": "paper", "x0": 0, "x1": 1, "y0": value - error, "y1": value + error, "fillcolor": token("base-band"), "line": {"width": 0}, "layer": "below"})
-        shapes.append({"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": value, "y1": value, "layer": "below", "line": {"color": token("base"), "width": 1, "dash": "4px,3px"}})
-        notes.append(note(f"original {numbers.significant(value)}", "base", xref="paper", x=0.005, xanchor="left", y=value, yanchor="bottom"))
+        shapes.append(
+            {
+                "type": "rect",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": value - error,
+                "y1": value + error,
+                "fillcolor": token("base-band"),
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        )
+        shapes.append(
+            {
+                "type": "line",
+                "xref": "paper",
+                "x0": 0,
+                "x1": 1,
+                "y0": value,
+                "y1": value,
+                "layer": "below",
+                "line": {"color": token("base"), "width": 1, "dash": "4px,3px"},
+            }
+        )
+        notes.append(
+            note(f"original {numbers.significant(value)}", "base", xref="paper", x=0.005, xanchor="left", y=value, yanchor="bottom")
+        )
     elif scale.quantity == "kl":
         notes.append(note("original: 0 ↓", "base", xref="paper", x=0.005, xanchor="left", y=0, yref="paper", yanchor="bottom"))
     return shapes, notes
-
-
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _decades(y_range: list[float]) -> Json:
@@ -323,14 +405,32 @@ def _decades(y_range: list[float]) -> Json:
 
     decades = range(math.ceil(y_range[0]), math.floor(y_range[1]) + 1)
     marks = (1, 2, 5) if y_range[1] - y_range[0] < 2 else (1,)
-    values = [m * 10.0**d for d in range(math.floor(y_range[0]), math.ceil(y_range[1]) + 1) for m in marks] if len(marks) > 1 else [10.0**d for d in decades]
+    values = (
+        [m * 10.0**d for d in range(math.floor(y_range[0]), math.ceil(y_range[1]) + 1) for m in marks]
+        if len(marks) > 1
+        else [10.0**d for d in decades]
+    )
     inside = [rounded(v) for v in values if y_range[0] <= math.log10(v) <= y_range[1]]
-    return {"tickvals": inside, "ticktext": [f"{v:g}" if v >= 1e-3 else "10" + str(round(math.log10(v))).translate(_RAISED) if marks == (1,) else f"{v:.6f}".rstrip("0") for v in inside]}
+    return {
+        "tickvals": inside,
+        "ticktext": [
+            f"{v:g}"
+            if v >= 1e-3
+            else "10" + str(round(math.log10(v))).translate(numbers.RAISED)
+            if marks == (1,)
+            else f"{v:.6f}".rstrip("0")
+            for v in inside
+        ],
+    }
 
 
 def _sentence(model: ExplorerModel, quantity: Quantity) -> str:
     """The chart in one sentence, for those who can't see it."""
     what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[quantity]
     prediction = model.predict()
-    plan = f" This plan: {numbers.size(prediction.bytes)}, predicted loss increase {numbers.significant(prediction.loss_increase)} nats." if prediction else ""
+    plan = (
+        f" This plan: {numbers.size(prediction.bytes)}, predicted loss increase {numbers.significant(prediction.loss_increase)} nats."
+        if prediction
+        else ""
+    )
     return f"{numbers.capital(what)} against size, {model.measurements} plans measured.{plan}"

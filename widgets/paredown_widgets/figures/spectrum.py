@@ -32,10 +32,7 @@ def view(model: ExplorerModel) -> Json:
     matrix = _MATRICES[next(iter(known.values())).matrix]
     legend = [{"text": "Top eigenvalues of each layer, laid out as the plan; the number is λmax", "label": ""}]
     if not all_layers:
-        legend = [
-            {"label": model.labels[name].text, "text": _words(known[name])}
-            for name, _ in zip(names, _SERIES, strict=False)
-        ]
+        legend = [{"label": model.labels[name].text, "text": _words(known[name])} for name, _ in zip(names, _SERIES, strict=False)]
     return {
         "figure": all_figure(model) if all_layers else spectrum_figure(model, names),
         "mode": model.spectrum_mode,
@@ -145,9 +142,18 @@ def all_figure(model: ExplorerModel) -> Json:
                 "hovertext": [f"{title}<br>{_words(known[name])}<br>eigenvalue {numbers.significant(v)}" for v in values], "hoverinfo": "text",
             }
         )  # fmt: skip
-        notes.append(note(numbers.significant(values[0]), ink if name in picked else "ink3", x=column * width + high - low, y=y + 0.72, xanchor="right", yanchor="middle"))
+        notes.append(
+            note(
+                numbers.significant(values[0]),
+                ink if name in picked else "ink3",
+                x=column * width + high - low,
+                y=y + 0.72,
+                xanchor="right",
+                yanchor="middle",
+            )
+        )
     notes += [note(escape(column), x=i * width + (high - low) / 2, y=1, yref="paper", yanchor="bottom") for i, column in enumerate(columns)]
-    ends = [decade for decade in range(math.ceil(low), math.floor(high) + 1)]
+    ends = list(range(math.ceil(low), math.floor(high) + 1))
     marks = [ends[0], ends[-1]] if len(ends) > 1 else ends
     tick_at = [rounded(i * width + decade - low) for i in range(len(columns)) for decade in marks]
     tick_text = [f"{10.0**decade:g}" for _ in columns for decade in marks]

@@ -25,6 +25,7 @@ _TOKEN = re.compile(r"token:(?P<name>[\w-]+)(?:@(?P<alpha>[\d.]+))?")
 
 
 def token(name: str, alpha: float | None = None) -> str:
+    """The name of a colour in a figure, with an opacity where wanted."""
     return f"token:{name}" if alpha is None else f"token:{name}@{alpha:g}"
 
 
@@ -74,13 +75,27 @@ def paper(figure: Json) -> Json:
         "hoverlabel": {"bgcolor": token("surface"), "bordercolor": token("line-strong"), "font": {"color": token("ink")}, "align": "left"},
     }  # fmt: skip
     own = figure["layout"]
-    ground = {"color": token("ink3"), "gridcolor": token("line"), "linecolor": token("line-strong"), "tickcolor": token("line-strong"), "zeroline": False}
-    axes = {key: {**ground, "showline": key.startswith("x"), "ticks": "outside" if key.startswith("x") else "", **value} for key, value in own.items() if key[1:5] == "axis"}
-    data = [{**trace, "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith("rungs:")} for trace in figure["data"]]
+    ground = {
+        "color": token("ink3"),
+        "gridcolor": token("line"),
+        "linecolor": token("line-strong"),
+        "tickcolor": token("line-strong"),
+        "zeroline": False,
+    }
+    axes = {
+        key: {**ground, "showline": key.startswith("x"), "ticks": "outside" if key.startswith("x") else "", **value}
+        for key, value in own.items()
+        if key[1:5] == "axis"
+    }
+    data = [
+        {**trace, "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith("rungs:")}
+        for trace in figure["data"]
+    ]
     return resolve({"data": data, "layout": {**shared, **own, **axes, "margin": {"l": 60, "r": 20, "t": 60, "b": 50}}})
 
 
 def note(text: str, ink: str = "ink3", **more: Any) -> Json:
+    """A line of text in a chart."""
     return {"text": text, "showarrow": False, "font": {"size": 10.5, "color": token(ink)}, **more}
 
 
@@ -110,11 +125,17 @@ def linear_range(low: float, high: float) -> list[float]:
 
 
 def size_ticks(low: float, high: float) -> list[float]:
-    """Round sizes between two, for a logarithmic axis without exponents."""
-    ticks: list[float] = []
-    for decade in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        ticks += [m * 10.0**decade for m in (1, 1.2, 1.4, 1.6, 2, 2.5, 3, 4, 5, 6, 7, 8, 9)]
-    inside = [tick for tick in ticks if low <= tick <= high]
-    while len(inside) > 9:
-        inside = [tick for tick in inside if round(tick / 10 ** math.floor(math.log10(tick)), 3) in (1, 2, 3, 5, 7)] if len(inside) > 14 else inside[::2]
-    return [float(f"{tick:.4g}") for tick in inside]
+    """Round sizes between two, for a logarithmic axis without exponents.
+
+    Example:
+        >>> size_ticks(15.2, 24.8), size_ticks(6.4, 26.0)
+        ([16.0, 18.0, 20.0, 22.0, 24.0], [7.0, 8.0, 10.0, 12.0, 14.0, 16.0, 20.0, 25.0])
+    """
+    if high / low < 2.5:
+        span = (high - low) / 4
+        step = 10 ** math.floor(math.log10(span))
+        step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 1.25)
+        return [float(f"{k * step:.6g}") for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    marks = (1, 1.2, 1.4, 1.6, 2, 2.5, 3, 4, 5, 7, 8) if high / low < 8 else (1, 2, 3, 5) if high / low < 100 else (1,)
+    return [float(f"{m * 10.0**decade:.4g}") for decade in decades for m in marks if low <= m * 10.0**decade <= high]
