@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from _rows import Row, options, row, show
 from paredown.layers import weight_of
 from paredown.methods import compress, dequantize
@@ -26,7 +27,9 @@ BITS = (2.5, 3.0, 4.0)
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--demos", default="sentiment,vision,speech,lm")
-    parser.add_argument("--runtime", default="transformers", choices=["transformers", "paredown"], help="whose schemes are offered")
+    parser.add_argument(
+        "--format", default="auto", choices=["auto", "compressed-tensors", "paredown"], help="export format, whose schemes are offered"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--studies", type=Path, help="keep the studies in this folder, and go on with those that are there")
     arguments = parser.parse_args()
@@ -35,14 +38,13 @@ def main() -> None:
         rows = [
             each
             for demo in arguments.demos.split(",")
-            for each in of_demo(demo, arguments.runtime, arguments.seed, (arguments.studies or Path(temporary)) / demo)
+            for each in of_demo(demo, arguments.format, arguments.seed, (arguments.studies or Path(temporary)) / demo)
         ]
     show("Held-out KL to the original, nats; accuracy or word error rate or perplexity; share of flipped predictions", rows, arguments.json)
 
 
-def of_demo(demo: str, runtime: str, seed: int, folder: Path) -> list[Row]:
-    schemes = tuple(f"int{bits}g64{'sym' if runtime == 'transformers' else ''}" for bits in (2, 3, 4, 5, 6, 8))
-    config = StudyConfig(model=f"demo:{demo}", task=f"demo:{demo}", schemes=schemes, runtime=runtime, budgets=BITS, seed=seed)  # pyright: ignore[reportArgumentType]
+def of_demo(demo: str, export_format: str, seed: int, folder: Path) -> list[Row]:
+    config = StudyConfig(model=f"demo:{demo}", task=f"demo:{demo}", export_format=export_format, budgets=BITS, seed=seed)  # pyright: ignore[reportArgumentType]
     study = Study(folder, config)
     study.run()
     problem = study.problem()
@@ -54,7 +56,9 @@ def of_demo(demo: str, runtime: str, seed: int, folder: Path) -> list[Row]:
         ours = measured(study, f"ggn at {bits:g} bits")
         against = {name: measured(study, f"{name} at {bits:g} bits", allocate(scored, sizes.at(bits))) for name, scored in rivals.items()}
         if bits == int(bits):
-            against["uniform"] = measured(study, f"uniform int{bits:g}g64{'sym' if runtime == 'transformers' else ''}")
+            against["uniform"] = measured(
+                study, next(f"uniform {scheme}" for scheme in config.schemes if scheme.startswith(f"int{bits:g}"))
+            )
         for name, rival in against.items():
             rows += compared(f"{demo} {bits:g} bits vs {name}", ours, rival)
     return rows

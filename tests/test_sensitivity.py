@@ -75,6 +75,12 @@ def test_a_group_size_that_does_not_divide_is_said_in_the_candidate():
     assert "128" in candidate.note
 
 
+def test_a_layer_that_is_offered_nothing_is_kept():
+    candidates, curvature = priced(captured(), schemes=[])
+    assert [c.scheme for c in candidates] == [KEEP]
+    assert curvature.trace > 0
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_broken_gradients_name_the_layer(bad):
     with pytest.raises(ParedownError, match="calibration gradients of layer are NaN or infinite"):

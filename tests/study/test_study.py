@@ -48,7 +48,9 @@ def test_more_bits_hurt_less_in_prediction_and_in_measurement(finished):
     measured = [record.measurements[plan.digest].kl for plan in by_size]
     assert predicted == sorted(predicted, reverse=True)
     assert measured == sorted(measured, reverse=True)
-    assert all(low <= value <= high for m in record.measurements.values() for value, low, high in [(m.metric.value, m.metric.low, m.metric.high)])
+    assert all(
+        low <= value <= high for m in record.measurements.values() for value, low, high in [(m.metric.value, m.metric.low, m.metric.high)]
+    )
 
 
 def test_the_searched_plan_of_a_budget_is_predicted_no_worse_than_uniform(finished):
@@ -232,7 +234,7 @@ def test_another_model_is_refused(finished, config, austen, llama, tmp_path):
     import dataclasses
 
     other = dataclasses.replace(llama, digest="0123456789abcdef")
-    with pytest.raises(ParedownError, match="was made with weights .* has 0123456789abcdef"):
+    with pytest.raises(ParedownError, match=r"was made with weights .* has 0123456789abcdef"):
         Study(finished.folder, config, model=other, task=austen).session()
 
 
@@ -259,8 +261,24 @@ def test_choosing_a_plan(finished):
             finished.choose(**bad)
 
 
-def test_schemes_that_the_runtime_cannot_load_are_refused_before_any_work(llama, austen, tmp_path):
-    study = Study(tmp_path / "study", StudyConfig(model=llama.id, task="austen", schemes=("int4g64",)), model=llama, task=austen)
-    with pytest.raises(ParedownError, match="no layer can take int4g64 for the runtime transformers: .*zero points"):
+def test_schemes_that_the_export_format_cannot_hold_are_refused_before_any_work(llama, austen, tmp_path):
+    asked = StudyConfig(model=llama.id, task="austen", schemes=("int4g64",), export_format="compressed-tensors")
+    study = Study(tmp_path / "study", asked, model=llama, task=austen)
+    with pytest.raises(
+        ParedownError, match=r"compressed-tensors checkpoint can hold int4g64 for no layer of .*zero points.*format paredown"
+    ):
         study.run()
     assert not study.record().candidates
+
+
+def test_auto_falls_back_to_the_format_that_holds_every_plan(llama, austen, tmp_path):
+    study = Study(tmp_path / "study", StudyConfig(model=llama.id, task="austen", schemes=("int4g64",)), model=llama, task=austen)
+    assert study.session().export_format == "paredown"
+    assert study.session().info().export_format == "paredown"
+
+
+@pytest.mark.parametrize("export_format", [None, "paredown"])
+def test_a_chosen_plan_is_exported_with_the_bytes_that_were_promised(finished, tmp_path, export_format):
+    plan = finished.choose(bits=4)
+    folder = finished.export(plan, tmp_path / "export", export_format=export_format)
+    assert sum(file.stat().st_size for file in folder.glob("*.safetensors")) == plan.bytes

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import Event, Measurement, Plan, Runtime, StudyConfig
+from paredown.specs import Event, ExportFormat, Measurement, Plan, StudyConfig
 
 app = typer.Typer(
     help="Compress pre-trained transformers: price every layer, search plans at every budget, measure them, export the one you choose.",
@@ -72,9 +72,13 @@ def run(
     ] = None,
     calibration: Annotated[int | None, typer.Option(help="Calibration samples. [default: the task's own]")] = None,
     held_out: Annotated[int | None, typer.Option(help="Held-out samples of each measurement. [default: the task's own]")] = None,
-    runtime: Annotated[
-        str, typer.Option(help="Who must be able to load the export: transformers (compressed-tensors) or paredown (every plan).")
-    ] = "transformers",
+    export_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What will be exported: compressed-tensors (plain transformers loads it), paredown (holds every plan), or auto.",
+        ),
+    ] = "auto",
     fuse: Annotated[bool, typer.Option(help="Decide layers together that runtimes fuse (q k v, gate up).")] = True,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
@@ -93,7 +97,7 @@ def run(
         budgets=_numbers(budgets),
         calibration_samples=calibration,
         held_out_samples=held_out,
-        runtime=_runtime(runtime),
+        export_format="auto" if export_format == "auto" else _format(export_format),
         fuse=fuse,
         seed=seed,
     )
@@ -181,7 +185,9 @@ def export(
     bits: Annotated[
         float | None, typer.Option(help="Instead of --plan: the measured plan with the smallest KL at the bytes of that uniform plan.")
     ] = None,
-    runtime: Annotated[str | None, typer.Option(help="Who must load it: transformers or paredown. [default: the study's]")] = None,
+    export_format: Annotated[
+        str | None, typer.Option("--format", help="compressed-tensors, which plain transformers loads, or paredown. [default: the study's]")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -195,7 +201,7 @@ def export(
         chosen = load_plan(plan, model_digest=session.loaded.digest, layers=session.layers)
     else:
         chosen = opened.choose(plan, bits=bits)
-    folder = opened.export(chosen, to, runtime=_runtime(runtime) if runtime else None)
+    folder = opened.export(chosen, to, export_format=_format(export_format) if export_format else None)
     written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if as_json:
         _print_json({"folder": str(folder), "plan": chosen.digest, "bytes": written})
@@ -330,9 +336,9 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.3g} MB"
 
 
-def _runtime(text: str) -> Runtime:
-    if text not in get_args(Runtime):
-        raise ParedownError(f"--runtime must be one of {', '.join(get_args(Runtime))}, got {text!r}")
+def _format(text: str) -> ExportFormat:
+    if text not in get_args(ExportFormat):
+        raise ParedownError(f"--format must be one of {', '.join(get_args(ExportFormat))}, got {text!r}")
     return text  # pyright: ignore[reportReturnType]  (just checked)
 
 

@@ -21,7 +21,7 @@ GROUP_SIZES = (16, 32, 64, 128)
 
 LayerKind = Literal["linear", "conv1d", "embedding"]
 Solver = Literal["rtn", "mse"]
-Runtime = Literal["transformers", "paredown"]
+ExportFormat = Literal["compressed-tensors", "paredown"]
 Split = Literal["calibration", "held_out"]
 Stage = Literal["load", "baseline", "sensitivity", "search", "measure", "export"]
 EventKind = Literal[
@@ -336,6 +336,7 @@ class ModelInfo:
         metric: Name of the metric.
         higher_is_better: Direction of the metric.
         loss: What `Candidate.loss_increase` predicts: ``kl``, or ``loss`` where the task offers no probabilities.
+        export_format: What the plans are exported as.
         notice: Something that the user must know about the model or the data; may be empty.
     """
 
@@ -351,6 +352,7 @@ class ModelInfo:
     metric: str
     higher_is_better: bool
     loss: Literal["kl", "loss"] = "kl"
+    export_format: ExportFormat = "compressed-tensors"
     notice: str = ""
 
 
@@ -361,8 +363,9 @@ class StudyConfig:
     Attributes:
         model: Hub id, local folder or ``demo:NAME``.
         task: ``demo:NAME``, or the name under which a task of the user's own was given.
-        schemes: The schemes that each layer may get, in their short form; a layer gets those that the runtime can load for it.
-        runtime: Who must be able to load the export: ``transformers`` (a compressed-tensors checkpoint) or ``paredown``, which holds every plan.
+        schemes: The schemes that each layer may get, in their short form; a layer gets those that the export format can hold for it.
+        export_format: ``compressed-tensors``, which plain transformers loads, or ``paredown``, which holds every plan; ``auto`` takes the
+            first where it can hold the model at all.
         budgets: Mean bits per compressible weight at which plans are searched and measured; None takes those of the uniform plans and points between them.
         calibration_samples: Samples of the sensitivity pass; None takes the task's own number.
         held_out_samples: Samples of each measurement; None takes all.
@@ -373,7 +376,7 @@ class StudyConfig:
     model: str = "demo:sentiment"
     task: str = "demo:sentiment"
     schemes: tuple[str, ...] = ("int2g64sym", "int3g64sym", "int4g64sym", "int5g64sym", "int6g64sym", "int8g64sym")
-    runtime: Runtime = "transformers"
+    export_format: ExportFormat | Literal["auto"] = "auto"
     budgets: tuple[float, ...] | None = None
     calibration_samples: int | None = None
     held_out_samples: int | None = None
@@ -385,8 +388,8 @@ class StudyConfig:
             raise ParedownError("schemes must name at least one scheme, got none; for example int4g64")
         for scheme in self.schemes:
             Scheme.parse(scheme)
-        if self.runtime not in get_args(Runtime):
-            raise ParedownError(f"runtime must be one of {', '.join(get_args(Runtime))}, got {self.runtime!r}")
+        if self.export_format not in ("auto", *get_args(ExportFormat)):
+            raise ParedownError(f"export_format must be one of auto, {', '.join(get_args(ExportFormat))}, got {self.export_format!r}")
         for name in ("calibration_samples", "held_out_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -54,6 +54,8 @@ class PerSampleGradients:
         Returns:
             \(\langle P_s^{\odot 2}, \Delta W_c^{\odot 2} \rangle\) and \(\langle P_s, \Delta W_c \rangle^2\), each [samples, changes].
         """
+        if not changes:
+            return torch.zeros(self.samples, 0), torch.zeros(self.samples, 0)
         if self._lookup:
             return _joined([self._lookup_forms(parts, changes) for parts in self.captured.batches])
         first = torch.stack([change.reshape(-1) for change in changes], 1)

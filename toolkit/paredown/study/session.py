@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,11 @@ from paredown import models, tasks
 from paredown.apply import Variants, stored_tensors
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
+from paredown.export import compressed_tensors
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.sizes import fixed_bytes
-from paredown.specs import LayerRef, Measurement, ModelInfo, Plan, StudyConfig
+from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.tasks import Batch, Predictions, Scores, Task
 
@@ -34,6 +36,8 @@ class Session:
         held_out: Batches of the held-out split.
         variants: Puts the weights of a plan in place.
         store: Keeps the original model's answers.
+        export_format: What the plans are exported as.
+        offers: The schemes that each layer may get: those of the configuration that the export format can hold for it.
     """
 
     config: StudyConfig
@@ -43,6 +47,8 @@ class Session:
     held_out: Sequence[Batch]
     variants: Variants
     store: Store
+    export_format: ExportFormat
+    offers: Mapping[str, Sequence[Scheme]]
     _original: Observation | None = None
 
     @classmethod
@@ -50,13 +56,14 @@ class Session:
         """Load what the configuration names, where it is not given.
 
         Raises:
-            ParedownError: If model or task can't be loaded.
+            ParedownError: If model or task can't be loaded, or the export format can hold some scheme for no layer at all.
         """
         loaded = loaded or models.load(config.model)
         task = task or tasks.load(config.task, loaded)
         layers = find_layers(loaded.model, dtype=loaded.dtype)
         held_out = task.batches("held_out", config.held_out_samples)
-        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store)
+        export_format, offers = _offers(config, loaded, layers)
+        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store, export_format, offers)
 
     def info(self) -> ModelInfo:
         """The study in words and numbers."""
@@ -73,6 +80,7 @@ class Session:
             metric=self.task.metric,
             higher_is_better=self.task.higher_is_better,
             loss="kl" if self.task.offers_probabilities else "loss",
+            export_format=self.export_format,
             notice=self.loaded.notice,
         )
 
@@ -111,6 +119,24 @@ class Session:
                 f"the study was made with weights {info.digest} of {info.model}, but {self.loaded.id} has {self.loaded.digest};"
                 " give it the same model, or start a new study in another folder"
             )
+
+
+def _offers(config: StudyConfig, loaded: LoadedModel, layers: Sequence[LayerRef]) -> tuple[ExportFormat, dict[str, list[Scheme]]]:
+    schemes = [Scheme.parse(scheme) for scheme in config.schemes]
+    everything = {layer.name: schemes for layer in layers}
+    if config.export_format == "paredown":
+        return "paredown", everything
+    refused = compressed_tensors.refusals(loaded.model, layers, schemes)
+    hopeless = [scheme for scheme in schemes if all((layer.name, scheme) in refused for layer in layers)]
+    if not hopeless:
+        return "compressed-tensors", {name: [scheme for scheme in schemes if (name, scheme) not in refused] for name in everything}
+    if config.export_format == "auto":
+        return "paredown", everything
+    reason, _ = Counter(refused[layer.name, hopeless[0]] for layer in layers).most_common(1)[0]
+    raise ParedownError(
+        f"a compressed-tensors checkpoint can hold {hopeless[0]} for no layer of {loaded.id}: {reason}."
+        " Or choose the export format paredown, which holds every plan"
+    )
 
 
 def _arrays(observation: Observation) -> dict[str, np.ndarray]:

@@ -11,8 +11,6 @@ import torch
 
 from paredown.calibration import capture, passes
 from paredown.curvature import probe_objective
-from paredown.errors import ParedownError
-from paredown.export.compressed_tensors import refusal
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
@@ -48,7 +46,7 @@ def sensitivity(session: Session, journal: Journal) -> None:
     units = torch.cat([task.units(batch) for batch in batches])
     matrix = "ggn" if task.offers_probabilities else "empirical_fisher"
     probe = probe_objective(model, task, seed=config.seed)
-    offered = offers(session)
+    offered = session.offers
 
     def objective(batch: Batch) -> torch.Tensor:
         journal.check()
@@ -78,25 +76,6 @@ def sensitivity(session: Session, journal: Journal) -> None:
                 layer, weight_of(model, layer), captured.pop(layer.name), units, offered[layer.name], matrix=matrix, seed=config.seed
             )
             journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, curvature])
-
-
-def offers(session: Session) -> dict[str, list[Scheme]]:
-    """The schemes that each layer may get: those of the configuration that the runtime can load for it.
-
-    Raises:
-        ParedownError: If a scheme fits no layer at all; says why.
-    """
-    schemes = [Scheme.parse(scheme) for scheme in session.config.schemes]
-    if session.config.runtime == "paredown":
-        return {layer.name: schemes for layer in session.layers}
-    refusals = {(layer.name, scheme): refusal(layer, scheme) for layer in session.layers for scheme in schemes}
-    for scheme in schemes:
-        reasons = {refusals[layer.name, scheme] for layer in session.layers}
-        if "" not in reasons:
-            raise ParedownError(
-                f"no layer can take {scheme} for the runtime transformers: {min(reasons)}. Or choose the runtime paredown, which holds every plan"
-            )
-    return {layer.name: [scheme for scheme in schemes if not refusals[layer.name, scheme]] for layer in session.layers}
 
 
 def plans(session: Session, journal: Journal) -> None:

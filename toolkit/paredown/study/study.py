@@ -10,12 +10,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from paredown import export
 from paredown.errors import ParedownError
-from paredown.export import compressed_tensors, native
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
-from paredown.specs import Plan, Runtime, Scheme, StudyConfig
+from paredown.specs import ExportFormat, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.choice import choose
@@ -215,13 +215,13 @@ class Study:
         """
         return choose(self.record(), name, bits)
 
-    def export(self, plan: Plan, folder: str | Path, *, runtime: Runtime | None = None) -> Path:
+    def export(self, plan: Plan, folder: str | Path, *, export_format: ExportFormat | None = None) -> Path:
         """Write the compressed checkpoint of a plan, with the plan's JSON beside it, and load it back to check it.
 
         Args:
             plan: One of this study's, or one with the same model digest.
             folder: Where to.
-            runtime: Who must be able to load it; None takes the study's.
+            export_format: None takes the study's.
 
         Returns:
             The folder.
@@ -230,8 +230,7 @@ class Study:
             ParedownError: If the format can't hold the plan (names layer and reason; nothing is written), or it is for another model.
         """
         session = self.session()
-        write = {"transformers": compressed_tensors.write, "paredown": native.write}[runtime or self.config.runtime]
-        return write(session.loaded, session.layers, plan, folder)
+        return export.write(session.loaded, session.layers, plan, folder, export_format or session.export_format)
 
     def session(self) -> Session:
         """The loaded model with its task; loads them on first use.
