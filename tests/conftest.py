@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+
 from paredown import models, tasks
 from paredown.models import LoadedModel
 from paredown.tasks import Task
 from paredown.tasks.demos import expand_mulaw
-from torch import Tensor
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 FIXTURES = DATA / "fixtures"

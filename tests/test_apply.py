@@ -5,6 +5,8 @@ import threading
 
 import pytest
 import torch
+from torch import nn
+
 from paredown import sizes
 from paredown.apply import Variants, compress_, parameters_of, state_of, stored_tensors
 from paredown.errors import ParedownError
@@ -14,7 +16,6 @@ from paredown.methods import dequantize, quantize
 from paredown.packed_modules import PackedConv1D, PackedEmbedding, PackedLinear
 from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from tiny_models import CASES
-from torch import nn
 
 INT3 = Scheme(WeightFormat(3, 32))
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from paredown.demos import DEMOS
 
 DATA = Path(__file__).resolve().parents[1] / "data"

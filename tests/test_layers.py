@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 import transformers as tf
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
 from paredown.errors import ParedownError
 from paredown.layers import default_exclusions, find_layers, weight_of
 from paredown.specs import LayerRef, fused_groups, to_json
 from tiny_models import CASES
-from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 ATTENTION = {"q": 2, "k": 2, "v": 2, "o": 2}
 ENCODER = ATTENTION | {"fc1": 2, "fc2": 2}

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
+
 from paredown import demos, models
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
-from safetensors.torch import load_file, save_file
 
 FIXTURES = Path(__file__).resolve().parents[1] / "data" / "fixtures"
 Edit = Callable[[Path], None]

@@ -38,7 +38,9 @@ def test_candidates_come_with_rising_bytes_and_falling_damage():
         values = [getattr(c, name) for c in others]
         assert values == sorted(values, reverse=True)
         assert min(values) > 0
-    assert curvature.trace == pytest.approx(float(torch.cat([p.transpose(1, 2) @ a for p, a in dense(captured())]).square().sum()) / 40, rel=1e-5)
+    assert curvature.trace == pytest.approx(
+        float(torch.cat([p.transpose(1, 2) @ a for p, a in dense(captured())]).square().sum()) / 40, rel=1e-5
+    )
 
 
 def dense(seen):

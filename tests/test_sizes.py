@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import layer_state

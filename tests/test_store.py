@@ -87,7 +87,9 @@ def test_foreign_database_is_refused(tmp_path):
         Store(tmp_path)
 
 
-@pytest.mark.parametrize("damage", [b"this is no database at all, though it is long enough to look like one", None], ids=["foreign bytes", "truncated"])
+@pytest.mark.parametrize(
+    "damage", [b"this is no database at all, though it is long enough to look like one", None], ids=["foreign bytes", "truncated"]
+)
 def test_damaged_file_is_refused(store, damage):
     for _ in range(200):
         store.append("run", "search", "plan", payload=[PLAN])

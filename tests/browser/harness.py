@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import plotly
-from paredown_widgets._assets import css, esm
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from paredown_widgets._assets import css, esm
 
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--font-render-hinting=none"]

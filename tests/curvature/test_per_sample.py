@@ -1,13 +1,13 @@
 import pytest
 import torch
-from reference.per_sample import gauss_newton, gradients
-from tiny_models import CASES
 
 from paredown.calibration import capture, passes, statistics
 from paredown.curvature import PerSampleGradients, output_probe
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from paredown.tasks import Batch
+from reference.per_sample import gauss_newton, gradients
+from tiny_models import CASES
 
 
 def logits_of(output):
@@ -115,7 +115,12 @@ def test_the_mean_over_probes_is_the_dense_gauss_newton_diagonal():
     squares = []
     for _ in range(400):
         batch = Batch({"input": x}, None, (0,))
-        seen = capture(torch.nn.Sequential(model).eval(), [layer], [batch], lambda b: (lambda z: (z * output_probe(z, generator)).sum())(model(b.inputs["input"])[:, 0]))
+        seen = capture(
+            torch.nn.Sequential(model).eval(),
+            [layer],
+            [batch],
+            lambda b: (lambda z: (z * output_probe(z, generator)).sum())(model(b.inputs["input"])[:, 0]),
+        )
         squares.append(next(PerSampleGradients(seen[layer.name]).chunks())[0].flatten() ** 2)
     stacked = torch.stack(squares)
     assert ((stacked.mean(0) - dense).abs() <= 5 * stacked.std(0) / 20 + 1e-12).all()

@@ -5,8 +5,9 @@ import struct
 import numpy as np
 import pytest
 import torch
-from paredown.demos import smollm2, whisper
 from transformers import WhisperConfig, WhisperForConditionalGeneration
+
+from paredown.demos import smollm2, whisper
 
 
 def ctranslate2(variables: dict[str, np.ndarray], version: int = 6) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from paredown import demos
 from paredown.demos import Demo, fetching, registry
 from paredown.errors import ParedownError

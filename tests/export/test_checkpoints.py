@@ -7,6 +7,8 @@ import os
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
+
 from paredown import sizes
 from paredown.apply import Variants, compress_, stored_tensors
 from paredown.errors import ParedownError
@@ -14,7 +16,6 @@ from paredown.export import best_format, compressed_tensors, load_plan, native, 
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.specs import KEEP, Plan, Scheme, fused_groups
-from safetensors import safe_open
 from tiny_models import CASES
 
 PACKED = ["int2g32sym", "int3g64sym", "int4g16sym", "int5sym", "int6g128sym", "int8g64", "int8sym", "int3sym", "int4g64sym-mse", "keep"]

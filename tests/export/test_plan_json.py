@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown.errors import ParedownError
 from paredown.export import load_plan, save_plan
 from paredown.specs import BITS, GROUP_SIZES, KEEP, LayerRef, Plan, Scheme, WeightFormat

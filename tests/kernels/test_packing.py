@@ -5,6 +5,7 @@ import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown.errors import ParedownError
 from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
 from paredown.methods import dequantize, quantize

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize, quantize
 from paredown.methods.clip_search import shares

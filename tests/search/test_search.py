@@ -20,7 +20,9 @@ def problem_of(costs, *, fixed=100, fuse=True, fused=False):
     names = [f"l{i}" for i in range(len(costs))]
     layers = [layer(name, tuple(n for n in names[:2] if n != name) if fused and i < 2 else ()) for i, name in enumerate(names)]
     candidates = {
-        name: {scheme: Candidate(name, scheme, scheme, size, loss, loss / 10, loss) for scheme, (size, loss) in zip(SCHEMES, row, strict=False)}
+        name: {
+            scheme: Candidate(name, scheme, scheme, size, loss, loss / 10, loss) for scheme, (size, loss) in zip(SCHEMES, row, strict=False)
+        }
         for name, row in zip(names, costs, strict=True)
     }
     return Problem.of(fixed, layers, candidates, fuse=fuse)

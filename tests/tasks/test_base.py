@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown.errors import ParedownError
 from paredown.tasks import Batch, Predictions, Scores, Task
 from paredown.tasks.base import IGNORED, chosen, counted, cross_entropy, device_of

@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
+
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
 from paredown.tasks import Batch, ImageClassification, SequenceClassification, Task
-from transformers import BertConfig, BertForSequenceClassification
 
 TEXTS = ["a b c d e f g", "h", "i j k", "l m", "n o p q r", "s t"]
 

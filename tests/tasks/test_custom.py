@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+
 from paredown import tasks
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
 from paredown.tasks import Batch, Custom, Task
-from torch import nn
 
 X = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
 BATCHES = [{"x": X[:4], "labels": torch.tensor([0, 1, 0, 1])}, {"x": X[4:7], "labels": torch.tensor([1, 1, 0])}]

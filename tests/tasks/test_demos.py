@@ -6,14 +6,15 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
 from paredown import demos, models, tasks
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel, SpeechProcessor
 from paredown.specs import Split
 from paredown.tasks import Task
 from paredown.tasks.demos import doubled, enlarged, expand_mulaw
-from torch import nn
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 EVERYTHING = 10**6
 

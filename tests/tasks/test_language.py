@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
 from paredown.tasks import LanguageModelling, Task

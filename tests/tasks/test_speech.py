@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel, SpeechProcessor
 from paredown.tasks import Batch, SpeechRecognition
 from paredown.tasks.base import IGNORED
 from paredown.tasks.speech import SpeechPredictions, normalise, word_errors
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 START, END = 30, 31
 LETTERS = "abcdefghijklmnopqrstuvwxyz '"
