@@ -56,7 +56,7 @@ def size(value: float | None) -> str:
 
     Example:
         >>> size(12_345_678), size(1_250_000_000), size(94_000), size(None)
-        ('12.3\\xa0MB', '1.25\\xa0GB', '94.0\\xa0kB', '–')
+        ('12.3\xa0MB', '1.25\xa0GB', '94.0\xa0kB', '–')
     """
     if value is None:
         return NONE
@@ -77,7 +77,7 @@ def with_error(value: float | None, error: float | None, unit: str = "") -> str:
 
     Example:
         >>> with_error(0.04412, 0.00371), with_error(85.81, 1.563, "%"), with_error(0.5, None), with_error(0.012, 0)
-        ('0.044 ± 0.004', '85.8\\xa0% ± 1.6', '0.500', '0.0120')
+        ('0.044 ± 0.004', '85.8\xa0% ± 1.6', '0.500', '0.0120')
     """
     tail = f"{SPACE}{unit}" if unit else ""
     if value is None or not math.isfinite(value):
@@ -120,7 +120,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(2.13), duration(0.0123)
-        ('2.13\\xa0s', '12.3\\xa0ms')
+        ('2.13\xa0s', '12.3\xa0ms')
     """
     return f"{significant(seconds)}{SPACE}s" if seconds >= 1 else f"{significant(seconds * 1e3)}{SPACE}ms"
 
@@ -147,7 +147,7 @@ def metric_text(metric: Metric | None) -> str:
 
     Example:
         >>> metric_text(Metric("accuracy", 0.858, 0.8274, 0.8886, True))
-        '85.8\\xa0% ± 1.6'
+        '85.8\xa0% ± 1.6'
     """
     if metric is None:
         return NONE

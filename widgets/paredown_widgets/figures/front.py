@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from typing import Any
 
 from paredown.specs import Measurement
 from paredown_widgets import numbers
 from paredown_widgets.budget import uniform_sizes
-from paredown_widgets.figures.style import axis, escape, layout, linear_range, log_range, note, rounded, size_ticks, token
+from paredown_widgets.figures.scales import FLOOR, Point, Quantity, Scale, decade_ticks, ends, fitted_range, on_edge, scale_of
+from paredown_widgets.figures.style import axis, escape, layout, log_range, note, rounded, size_ticks, token
 from paredown_widgets.model import ExplorerModel
 
-Quantity = Literal["kl", "metric", "loss"]
 Json = dict[str, Any]
-_FLOOR = 1e-6  # nats; below it a logarithmic axis would show rounding errors
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """What the vertical axis shows."""
-
-    quantity: Quantity
-    title: str
-    log: bool
-    factor: float
-
-    def of(self, m: Measurement) -> tuple[float, float] | None:
-        """Value and standard error of a measurement in the axis's units; None where it was not measured."""
-        if self.quantity == "kl":
-            return None if m.kl is None else (max(m.kl, _FLOOR), m.kl_sd or 0.0)
-        if self.quantity == "metric":
-            return m.metric.value * self.factor, (numbers.metric_error(m.metric) or 0.0) * self.factor
-        return None if m.loss is None else (m.loss, 0.0)
 
 
 def options(model: ExplorerModel) -> list[dict[str, str]]:
@@ -62,17 +43,6 @@ def view(model: ExplorerModel, y: str | None = None) -> Json:
     }
 
 
-def _scale(model: ExplorerModel, quantity: Quantity) -> _Scale:
-    info = model.record.info
-    assert info is not None
-    if quantity == "kl":
-        return _Scale("kl", f"KL to the original, nats per {info.unit} (log)", True, 1.0)
-    if quantity == "metric":
-        unit = ", %" if numbers.is_share(info.metric) else ""
-        return _Scale("metric", numbers.capital(info.metric) + unit, False, numbers.scale(info.metric))
-    return _Scale("loss", f"Loss, nats per {info.unit}", False, 1.0)
-
-
 def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
     """Plotly JSON of the front.
 
@@ -84,12 +54,12 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
         ``data`` and ``layout``. Traces by `uid`: band, front, measured, uniform, link, was, plan. Points of `measured` and
         `uniform` carry the plan's digest as `customdata`.
     """
-    scale = _scale(model, quantity)
+    scale = scale_of(model, quantity)
     searched, uniform = _measured(model, scale)
     here, was = _plan_points(model, scale)
     widest = _widest(model, [*searched, *uniform, *here, *was])
     line = [point for point in _predicted_line(model, scale) if point[0] <= widest]
-    y_range = _y_range(model, scale, searched, uniform, line, here)
+    y_range = fitted_range(model, scale, searched, uniform, line, here)
     x_range = log_range([p.x for p in (*searched, *uniform)] + [x for x, *_ in line] + [p.x for p in (*here, *was)] or [1.0, 10.0], 0.05)
     data = [
         *_line_traces(line, y_range, scale),
@@ -102,25 +72,14 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
     x_axis = axis("Size, MB (log)", type="log", range=x_range, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], showgrid=False)
     y_axis = axis(scale.title, type="log" if scale.log else "linear", range=y_range, showline=False, ticks="", nticks=8)
     if scale.log:
-        y_axis |= _decades(y_range)
+        y_axis |= decade_ticks(y_range)
     return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, shapes=shapes, annotations=notes)}
 
 
-def _widest(model: ExplorerModel, points: list[_Point]) -> float:
+def _widest(model: ExplorerModel, points: list[Point]) -> float:
     """Where the chart ends, MB: behind the widest uniform plan and all points. Layers that are kept would stretch it to the original."""
     sizes = uniform_sizes(model).values()
     return max([*(size / 1e6 for size in sizes), *(point.x for point in points)], default=float("inf")) * 1.01
-
-
-@dataclass(frozen=True)
-class _Point:
-    x: float
-    y: float
-    error: float
-    hover: str
-    digest: str = ""
-    text: str = ""
-    measured: bool = True
 
 
 def _hover(model: ExplorerModel, m: Measurement, name: str) -> str:
@@ -136,9 +95,9 @@ def _hover(model: ExplorerModel, m: Measurement, name: str) -> str:
     return "<br>".join(escape(line) for line in lines)
 
 
-def _measured(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_Point]]:
-    searched: list[_Point] = []
-    uniform: list[_Point] = []
+def _measured(model: ExplorerModel, scale: Scale) -> tuple[list[Point], list[Point]]:
+    searched: list[Point] = []
+    uniform: list[Point] = []
     for digest, m in model.measured_plans().items():
         value = scale.of(m)
         if value is None:
@@ -146,19 +105,19 @@ def _measured(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_
         bits = model.uniform_bits(digest)
         plan = model.record.plans[digest]
         name = f"Uniform W{bits}" if bits else f"Plan {digest[:6]} ({plan.found_by})"
-        point = _Point(m.bytes / 1e6, value[0], value[1], _hover(model, m, name), digest, f"W{bits}" if bits else "")
+        point = Point(m.bytes / 1e6, value[0], value[1], _hover(model, m, name), digest, f"W{bits}" if bits else "")
         (uniform if bits else searched).append(point)
     return searched, uniform
 
 
-def _predicted_line(model: ExplorerModel, scale: _Scale) -> list[tuple[float, float, float]]:
+def _predicted_line(model: ExplorerModel, scale: Scale) -> list[tuple[float, float, float]]:
     """(MB, value, standard error) along the predicted front; the metric through its fit to the measured plans."""
     front, info, baseline = model.front, model.record.info, model.record.baseline
     if front is None or info is None:
         return []
     rows = list(zip(front.bytes, front.loss_increase, front.loss_increase_sd, strict=True))
     if scale.quantity == "kl" and info.loss == "kl":
-        return [(size / 1e6, max(loss, _FLOOR), deviation) for size, loss, deviation in rows]
+        return [(size / 1e6, max(loss, FLOOR), deviation) for size, loss, deviation in rows]
     if scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
         return [(size / 1e6, baseline.loss + loss, deviation) for size, loss, deviation in rows]
     if scale.quantity == "metric" and info.loss == "kl" and model.fit is not None:
@@ -167,7 +126,7 @@ def _predicted_line(model: ExplorerModel, scale: _Scale) -> list[tuple[float, fl
     return []
 
 
-def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], list[_Point]]:
+def _plan_points(model: ExplorerModel, scale: Scale) -> tuple[list[Point], list[Point]]:
     """The user's plan: where it is now, and where it was when it was measured, if it was edited since."""
     prediction, measured, before, info, baseline = (
         model.predict(),
@@ -176,72 +135,29 @@ def _plan_points(model: ExplorerModel, scale: _Scale) -> tuple[list[_Point], lis
         model.record.info,
         model.record.baseline,
     )
-    here: list[_Point] = []
+    here: list[Point] = []
     if measured is not None and (value := scale.of(measured)) is not None:
-        return [_Point(measured.bytes / 1e6, *value, _hover(model, measured, "This plan"))], []
+        return [Point(measured.bytes / 1e6, *value, _hover(model, measured, "This plan"))], []
     if prediction is not None and info is not None:
         value = None
         if scale.quantity == "kl" and info.loss == "kl":
-            value = (max(prediction.loss_increase, _FLOOR), prediction.loss_increase_sd)
+            value = (max(prediction.loss_increase, FLOOR), prediction.loss_increase_sd)
         elif scale.quantity == "metric" and model.fit is not None and (fitted := model.fit.at(prediction.loss_increase)) is not None:
             value = (fitted * scale.factor, model.fit.deviation * scale.factor)
         elif scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
             value = (baseline.loss + prediction.loss_increase, prediction.loss_increase_sd)
         if value is not None:
             hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.nats(*value)}"
-            here = [_Point(prediction.bytes / 1e6, *value, hover, measured=False)]
+            here = [Point(prediction.bytes / 1e6, *value, hover, measured=False)]
     was = []
     if before is not None and (value := scale.of(before)) is not None:
-        was = [_Point(before.bytes / 1e6, *value, _hover(model, before, "This plan before the edits"))]
+        was = [Point(before.bytes / 1e6, *value, _hover(model, before, "This plan before the edits"))]
     return here, was
 
 
-def _y_range(
-    model: ExplorerModel,
-    scale: _Scale,
-    searched: list[_Point],
-    uniform: list[_Point],
-    line: list[tuple[float, float, float]],
-    here: list[_Point],
-) -> list[float]:
-    """Fits the front and the original; what lies outside sits on the edge."""
-    if scale.log:
-        values = [p.y for p in (*searched, *uniform, *here)] or [value for _, value, _ in line]
-        values += [value for _, value, _ in line if value <= max(values) * 3]
-        low, high = log_range(values or [1e-3, 1.0])
-        return [max(low, high - 6), high]
-    baseline = model.record.baseline
-    points = [*searched, *here] or uniform
-    values = [p.y - p.error for p in points] + [p.y + p.error for p in points]
-    original = scale.of(baseline) if baseline else None
-    if original is not None:
-        values += [original[0] - 1.2 * original[1], original[0] + 1.2 * original[1]]
-    if not values:
-        return [0.0, 1.0]
-    best = original[0] if original is not None else sorted(values)[len(values) // 2]
-    near = sorted(abs(value - best) for value in values)[int(0.8 * (len(values) - 1))]
-    reach = max(4 * near, 1e-6 * abs(best) + 1e-9)  # one plan gone wrong does not flatten the rest
-    return linear_range(max(min(values), best - reach), min(max(values), best + reach))
-
-
-def _ends(y_range: list[float], scale: _Scale) -> tuple[float, float]:
-    return (10 ** y_range[0], 10 ** y_range[1]) if scale.log else (y_range[0], y_range[1])
-
-
-def _on_edge(value: float, y_range: list[float], scale: _Scale) -> tuple[float, str]:
-    """Where a point is drawn, and an arrow where it really lies outside."""
-    low, high = _ends(y_range, scale)
-    inset = (y_range[1] - y_range[0]) * 0.03
-    if value < low:
-        return (10 ** (y_range[0] + inset) if scale.log else low + inset), "↓"
-    if value > high:
-        return (10 ** (y_range[1] - inset) if scale.log else high - inset), "↑"
-    return value, ""
-
-
-def _error_bars(points: list[_Point], y_range: list[float], scale: _Scale, ink: str, alpha: float) -> Json:
-    low, _ = _ends(y_range, scale)
-    outside = [bool(_on_edge(p.y, y_range, scale)[1]) for p in points]
+def _error_bars(points: list[Point], y_range: list[float], scale: Scale, ink: str, alpha: float) -> Json:
+    low, _ = ends(y_range, scale)
+    outside = [bool(on_edge(p.y, y_range, scale)[1]) for p in points]
     return {
         "type": "data", "symmetric": False, "color": token(ink, alpha), "thickness": 1, "width": 0,
         "array": [0.0 if out else rounded(p.error) for p, out in zip(points, outside, strict=True)],
@@ -249,8 +165,8 @@ def _error_bars(points: list[_Point], y_range: list[float], scale: _Scale, ink: 
     }  # fmt: skip
 
 
-def _points(points: list[_Point], uid: str, name: str, y_range: list[float], scale: _Scale, marker: Json) -> Json:
-    placed = [_on_edge(p.y, y_range, scale) for p in points]
+def _points(points: list[Point], uid: str, name: str, y_range: list[float], scale: Scale, marker: Json) -> Json:
+    placed = [on_edge(p.y, y_range, scale) for p in points]
     texts = [
         p.text + (f" {numbers.significant(p.y)} {arrow}" if arrow and p.text else "") for p, (_, arrow) in zip(points, placed, strict=True)
     ]
@@ -272,10 +188,10 @@ def _points(points: list[_Point], uid: str, name: str, y_range: list[float], sca
     return trace
 
 
-def _line_traces(line: list[tuple[float, float, float]], y_range: list[float], scale: _Scale) -> list[Json]:
+def _line_traces(line: list[tuple[float, float, float]], y_range: list[float], scale: Scale) -> list[Json]:
     if not line:
         return []
-    low, _ = _ends(y_range, scale)
+    low, _ = ends(y_range, scale)
     up = [value + deviation for _, value, deviation in line]
     down = [max(value - deviation, low * 0.5) if scale.log else value - deviation for _, value, deviation in line]
     xs = [rounded(x) for x, *_ in line]
@@ -291,13 +207,13 @@ def _line_traces(line: list[tuple[float, float, float]], y_range: list[float], s
     ]  # fmt: skip
 
 
-def _stars(here: list[_Point], was: list[_Point], y_range: list[float], scale: _Scale) -> list[Json]:
+def _stars(here: list[Point], was: list[Point], y_range: list[float], scale: Scale) -> list[Json]:
     traces: list[Json] = []
 
-    def star(uid: str, point: _Point, filled: bool, opacity: float) -> Json:
+    def star(uid: str, point: Point, filled: bool, opacity: float) -> Json:
         return {
             "type": "scatter", "uid": uid, "name": "this plan, measured" if filled else "this plan, predicted", "mode": "markers", "opacity": opacity,
-            "x": [rounded(point.x)], "y": [rounded(_on_edge(point.y, y_range, scale)[0])], "hovertext": [point.hover], "hoverinfo": "text", "cliponaxis": False,
+            "x": [rounded(point.x)], "y": [rounded(on_edge(point.y, y_range, scale)[0])], "hovertext": [point.hover], "hoverinfo": "text", "cliponaxis": False,
             "error_y": _error_bars([point], y_range, scale, "plan", 1.0),
             "marker": {"symbol": "star", "size": 15, "color": token("plan" if filled else "surface"), "line": {"width": 1.7, "color": token("plan")}},
         }  # fmt: skip
@@ -306,7 +222,7 @@ def _stars(here: list[_Point], was: list[_Point], y_range: list[float], scale: _
         traces.append(
             {
                 "type": "scatter", "uid": "link", "mode": "lines", "x": [rounded(p.x) for p in (*was, *here)], "hoverinfo": "skip",
-                "y": [rounded(_on_edge(p.y, y_range, scale)[0]) for p in (*was, *here)], "line": {"color": token("plan"), "width": 1, "dash": "dot"},
+                "y": [rounded(on_edge(p.y, y_range, scale)[0]) for p in (*was, *here)], "line": {"color": token("plan"), "width": 1, "dash": "dot"},
             }
         )  # fmt: skip
     traces += [star("was", point, filled=True, opacity=0.5) for point in was]
@@ -315,14 +231,12 @@ def _stars(here: list[_Point], was: list[_Point], y_range: list[float], scale: _
 
 
 def _furniture(
-    model: ExplorerModel, scale: _Scale, here: list[_Point], y_range: list[float], x_range: list[float]
+    model: ExplorerModel, scale: Scale, here: list[Point], y_range: list[float], x_range: list[float]
 ) -> tuple[list[Json], list[Json]]:
     """Budget, the foot of the plan's star, and the original with its band."""
-    import math
-
     shapes: list[Json] = []
     notes: list[Json] = []
-    low, _ = _ends(y_range, scale)
+    low, _ = ends(y_range, scale)
     for point in here:
         shapes.append(
             {
@@ -330,7 +244,7 @@ def _furniture(
                 "x0": point.x,
                 "x1": point.x,
                 "y0": low,
-                "y1": _on_edge(point.y, y_range, scale)[0],
+                "y1": on_edge(point.y, y_range, scale)[0],
                 "layer": "below",
                 "line": {"color": token("plan"), "width": 1, "dash": "2px,2px"},
             }
@@ -397,31 +311,6 @@ def _furniture(
     elif scale.quantity == "kl":
         notes.append(note("original: 0 ↓", "base", xref="paper", x=0.005, xanchor="left", y=0, yref="paper", yanchor="bottom"))
     return shapes, notes
-
-
-def _decades(y_range: list[float]) -> Json:
-    """Ticks of a logarithmic axis without plotly's own exponents."""
-    import math
-
-    decades = range(math.ceil(y_range[0]), math.floor(y_range[1]) + 1)
-    marks = (1, 2, 5) if y_range[1] - y_range[0] < 2 else (1,)
-    values = (
-        [m * 10.0**d for d in range(math.floor(y_range[0]), math.ceil(y_range[1]) + 1) for m in marks]
-        if len(marks) > 1
-        else [10.0**d for d in decades]
-    )
-    inside = [rounded(v) for v in values if y_range[0] <= math.log10(v) <= y_range[1]]
-    return {
-        "tickvals": inside,
-        "ticktext": [
-            f"{v:g}"
-            if v >= 1e-3
-            else "10" + str(round(math.log10(v))).translate(numbers.RAISED)
-            if marks == (1,)
-            else f"{v:.6f}".rstrip("0")
-            for v in inside
-        ],
-    }
 
 
 def _sentence(model: ExplorerModel, quantity: Quantity) -> str:
