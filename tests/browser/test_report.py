@@ -1,0 +1,68 @@
+"""A report opened from disk: everything inside, nothing from anywhere, and a reader can look around."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from browser.labdrive import browser, click_point, eventually, points
+from fake_study import filled, info
+from paredown_widgets import write_report
+from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+
+def grid(page: Page) -> list[str]:
+    return [text.strip()[:1] for text in page.locator(".pd-grid [role=gridcell]").all_inner_texts()]
+
+
+def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium: str) -> None:
+    study = filled(tmp_path / "study", blocks=2)
+    path = write_report(study, tmp_path / "out" / "report.html")
+    assert path.stat().st_size < 4_000_000
+    with browser(chromium, size=(1300, 950)) as context:
+        context.set_offline(True)
+        page = context.new_page()
+        asked: list[str] = []
+        wrong: list[str] = []
+        page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("file:", "blob:", "data:")) else None)
+        page.on("pageerror", lambda e: wrong.append(str(e)))
+        page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+        started = time.monotonic()
+        page.goto(path.as_uri())
+        page.locator("#explorer[data-ready]").wait_for(timeout=30_000)
+        eventually(lambda: points(page, "measured") + points(page, "uniform") == len(study.plans()), 30)
+        assert time.monotonic() - started < 20
+
+        # a click on a measured point shows that plan
+        before = grid(page)
+        click_point(page, "uniform", 0)
+        eventually(lambda: len(set(grid(page))) == 1)
+        assert grid(page) != before
+        # the other quantities of the front
+        page.get_by_role("radio", name="Accuracy").click()
+        eventually(lambda: "Accuracy" in page.locator("[data-chart=front]").inner_text())
+        # a selected layer brings its spectrum
+        page.locator(".pd-grid [role=gridcell]").nth(4).click()
+        eventually(lambda: "Block 0 fc1" in page.locator(".pd-spec, .pd-spectrum").first.inner_text())
+        # what it can't do it says
+        page.get_by_role("button", name="Copy as Python").click()
+        eventually(lambda: "saved report" in page.locator(".pd-banner").inner_text())
+        assert asked == []
+        assert wrong == []
+
+
+def test_hostile_text_is_shown_as_text(tmp_path: Path, chromium: str) -> None:
+    hostile = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
+    path = write_report(filled(tmp_path / "study", blocks=1, hostile=True, info=info(label=hostile)), tmp_path / "report.html")
+    with browser(chromium) as context:
+        page = context.new_page()
+        page.goto(path.as_uri())
+        page.locator("#explorer[data-ready]").wait_for(timeout=30_000)
+        eventually(lambda: points(page, "measured") > 0, 30)
+        page.locator(".pd-grid [role=gridcell]").first.click()
+        page.wait_for_timeout(300)
+        assert page.evaluate("() => window.hacked") is None
+        assert hostile in page.locator(".pd-head").inner_text()
