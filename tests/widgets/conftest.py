@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,14 @@ from paredown_widgets.model import ExplorerModel
 
 
 @pytest.fixture(scope="session")
-def done_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study that is over; only to be read."""
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return filled(tmp_path_factory.mktemp("studies") / "done").folder
+
+
+@pytest.fixture
+def done_folder(template: Path, tmp_path: Path) -> Path:
+    """A study that is over; each test has a copy of its own."""
+    return Path(shutil.copytree(template, tmp_path / "done"))
 
 
 @pytest.fixture

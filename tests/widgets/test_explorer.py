@@ -119,6 +119,29 @@ def test_a_study_is_opened_again_from_its_folder(done_folder: Path) -> None:
     explorer.close()
 
 
+def test_plan_locks_and_budget_outlive_the_kernel(done_folder: Path) -> None:
+    first = Explorer(str(done_folder))
+    first.plan = {**first.plan.schemes, FC1: "int8g64"}
+    first._do({"type": "lock", "layers": [FC1], "locked": True})
+    first.budget = 12_000_000
+    plan = first.plan
+    first.close()
+    again = Explorer(str(done_folder))
+    assert (again.plan, again.locked, again.budget) == (plan, (FC1,), 12_000_000)
+    assert again.model.edits() == 1
+    again.close()
+
+
+@pytest.mark.parametrize("left", ["", "{", '{"schema": 2}', '{"schema": 1, "model_digest": "0123456789abcdef", "schemes": 3}'])
+def test_a_damaged_memory_is_no_hindrance(done_folder: Path, left: str) -> None:
+    (done_folder / "explorer.json").write_text(left)
+    explorer = Explorer(str(done_folder))
+    assert explorer.state == "done"
+    assert explorer.model.error is None
+    assert explorer.model.measurement() is not None
+    explorer.close()
+
+
 def test_text_tells_the_numbers(explorer: Explorer) -> None:
     text = repr(explorer)
     assert text.startswith("Explorer(MiniLM-L6, movie-review sentiment; done, 22 plans measured; plan ")

@@ -18,6 +18,7 @@ from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
 from paredown_widgets.labels import LayerLabel, label_layers
+from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
 from paredown_widgets.schemes import SchemeChoices, bits_of
 
@@ -80,6 +81,7 @@ class ExplorerModel(param.Parameterized):
             False,
         )  # when it was last asked whether another process runs this study, and the answer
         self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
+        self.remembered: dict[str, Any] | None = None  # what was last written by, or read from, `memory`
         self._priced = -1
         self._reading = threading.Lock()  # one fold at a time, whoever asks for it
         self._views: list[weakref.WeakMethod[Callable[[], None]]] = []
@@ -151,6 +153,7 @@ class ExplorerModel(param.Parameterized):
             self.labels = label_layers(record.layers)
             self.editor.set_layers(record.layers, self.choices.middle, fuse=self.config.fuse)
             self.touched = False
+            recall(self)
         measured = set(record.measurements)
         self.pending -= measured
         if any(event.kind == "error" for event in events):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paredown_widgets.handlers import handle
+from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.snapshot import snapshot
 
@@ -139,6 +140,7 @@ class Watcher:
         while not self._stop.wait(0.1 if self.model.running or quiet < 20 else 0.5):
             try:
                 quiet = 0 if self.model.refresh() else quiet + 1
+                remember(self.model)
                 if self._after is not None:
                     self._after()
             except Exception as error:
@@ -150,3 +152,4 @@ class Watcher:
         self._stop.set()
         if self._thread is not threading.current_thread():
             self._thread.join(PATIENCE)
+        remember(self.model)

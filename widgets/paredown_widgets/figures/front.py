@@ -182,7 +182,7 @@ def _points(points: list[Point], uid: str, name: str, y_range: list[float], scal
     if labelled:
         trace |= {
             "text": texts,
-            "textposition": "top right" if scale.log else "bottom left",
+            "textposition": ["top right" if scale.log or arrow == "↓" else "bottom left" for _, arrow in placed],
             "textfont": {"size": 11, "color": token("uniform")},
         }
     return trace

@@ -137,8 +137,8 @@ def all_figure(model: ExplorerModel) -> Json:
         title = escape(labels[name].text)
         data.append(
             {
-                "type": "scatter", "uid": f"all:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(at), "name": title, "mode": "markers", "x": at, "y": [y + 0.3] * len(at),
-                "marker": {"symbol": "line-ns", "size": 12, "line": {"width": 1.6 if name in picked else 1.1, "color": token(ink)}},
+                "type": "scatter", "uid": f"all:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(at), "name": title, "mode": "markers", "x": at, "y": [y + 0.24] * len(at),
+                "marker": {"symbol": "line-ns", "size": 6, "line": {"width": 1.6 if name in picked else 1.1, "color": token(ink)}},
                 "hovertext": [f"{title}<br>{_words(known[name])}<br>eigenvalue {numbers.significant(v)}" for v in values], "hoverinfo": "text",
             }
         )  # fmt: skip
@@ -147,7 +147,7 @@ def all_figure(model: ExplorerModel) -> Json:
                 numbers.significant(values[0]),
                 ink if name in picked else "ink3",
                 x=column * width + high - low,
-                y=y + 0.72,
+                y=y + 0.7,
                 xanchor="right",
                 yanchor="middle",
             )
@@ -156,7 +156,7 @@ def all_figure(model: ExplorerModel) -> Json:
     ends = list(range(math.ceil(low), math.floor(high) + 1))
     marks = [ends[0], ends[-1]] if len(ends) > 1 else ends
     tick_at = [rounded(i * width + decade - low) for i in range(len(columns)) for decade in marks]
-    tick_text = [f"{10.0**decade:g}" for _ in columns for decade in marks]
-    x_axis = axis("", range=[-0.1, len(columns) * width], tickvals=tick_at, ticktext=tick_text, showgrid=False, ticklen=3)
-    y_axis = axis("", range=[-0.1, len(rows) + 0.05], tickvals=[len(rows) - 1 - i + 0.3 for i in range(len(rows))], ticktext=[escape(r) for r in rows], showgrid=False, showline=False, ticks="")  # fmt: skip
+    tick_text = [f"10{str(decade).translate(numbers.RAISED)}" for _ in columns for decade in marks]
+    x_axis = axis("", range=[-0.1, len(columns) * width], tickvals=tick_at, ticktext=tick_text, showgrid=False, ticklen=3, tickangle=0)
+    y_axis = axis("", range=[-0.1, len(rows) + 0.05], tickvals=[len(rows) - 1 - i + 0.24 for i in range(len(rows))], ticktext=[escape(r) for r in rows], showgrid=False, showline=False, ticks="")  # fmt: skip
     return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, annotations=notes, margin={"l": 60, "r": 6, "t": 20, "b": 24})}

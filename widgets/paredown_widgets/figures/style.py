@@ -134,7 +134,7 @@ def size_ticks(low: float, high: float) -> list[float]:
     if high / low < 2.5:
         span = (high - low) / 4
         step = 10 ** math.floor(math.log10(span))
-        step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 1.25)
+        step *= next(m for m in (1, 2, 5, 10) if span / (step * m) <= 1.6)
         return [float(f"{k * step:.6g}") for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     marks = (1, 1.2, 1.4, 1.6, 2, 2.5, 3, 4, 5, 7, 8) if high / low < 8 else (1, 2, 3, 5) if high / low < 100 else (1,)
