@@ -16,7 +16,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     stale = measured is None and model.last_measurement() is not None
     return {
         "chip": _chip(model, measured is not None, stale),
-        "columns": ["Original", "Predicted", "Measured, stale" if stale else "Measured, held-out"],
+        "columns": ["Original", "Predicted", "Measured, stale" if stale else "Measured"],
         "stale": stale,
         "rows": rows(model, measured or model.last_measurement()),
         "note": _nearest_uniform(model),

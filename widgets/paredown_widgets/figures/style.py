@@ -121,7 +121,7 @@ def linear_range(low: float, high: float) -> list[float]:
     span = max(high - low, 1e-9)
     step = 10 ** math.floor(math.log10(span))
     step = step / 2 if span / step < 4 else step
-    return [round(math.floor(low / step) * step, 9), round(math.ceil(high / step) * step, 9)]
+    return [round((math.floor(low / step) - 0.2) * step, 9), round((math.ceil(high / step) + 0.2) * step, 9)]  # between ticks
 
 
 def size_ticks(low: float, high: float) -> list[float]:
