@@ -6,10 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
+
 from browser.labdrive import browser, click_point, eventually, points
 from fake_study import filled, info
 from paredown_widgets import write_report
-from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
