@@ -53,8 +53,11 @@ def of_demo(demo: str, export_format: str, seed: int, folder: Path) -> list[Row]
     rivals = {"random": random_scores(problem, seed), "‖ΔW‖²": weight_errors(study, problem)}
     rows: list[Row] = []
     for bits in BITS:
-        ours = measured(study, f"ggn at {bits:g} bits")
-        against = {name: measured(study, f"{name} at {bits:g} bits", allocate(scored, sizes.at(bits))) for name, scored in rivals.items()}
+        ours = measured(study, f"searched at {bits:g} bits")
+        against = {
+            name: measured(study, f"{name} at {bits:g} bits", allocate(scored, sizes.at(bits), objective="loss_increase"))
+            for name, scored in rivals.items()
+        }
         if bits == int(bits):
             against["uniform"] = measured(
                 study, next(f"uniform {scheme}" for scheme in config.schemes if scheme.startswith(f"int{bits:g}"))

@@ -46,7 +46,7 @@ def test_allocation_and_front_equal_brute_force(costs, share, fused):
     problem = problem_of(costs, fused=fused)
     budget = int(problem.smallest_bytes + share * (problem.largest_bytes - problem.smallest_bytes))
     best = min(loss for size, loss, _ in every_plan(problem) if size <= budget)
-    chosen = problem.predict(allocate(problem, budget))
+    chosen = problem.predict(allocate(problem, budget, objective="loss_increase"))
     assert chosen.bytes <= budget
     assert chosen.loss_increase == pytest.approx(best, rel=1e-6, abs=1e-6 * max(1e-30, max(loss for row in costs for _, loss in row)))
     front = pareto_front(problem)
@@ -123,6 +123,19 @@ def test_bad_locks(locked, message):
 def test_predicting_an_unpriced_scheme_lists_the_priced_ones():
     with pytest.raises(ParedownError, match=r"l0: expected one of the priced schemes keep, int2g64, int4g64, int8g64, got int3g64"):
         problem_of(COSTS).predict({"l0": Scheme.parse("int3g64")})
+
+
+def test_the_guarded_loss_fears_noise_and_large_steps():
+    """Two schemes of the same bytes and prediction: the one that is known better, and moves the output less, wins."""
+    names = ("int4g64", "int4g32")
+    for noisy, steep in [((0.5, 0.1), (0.1, 0.1)), ((0.1, 0.1), (0.3, 0.1))]:
+        candidates = {
+            "l0": {
+                scheme: Candidate("l0", scheme, scheme, 5, 1.0, deviation, error)
+                for scheme, deviation, error in zip(map(Scheme.parse, names), noisy, steep, strict=True)
+            }
+        }
+        assert str(allocate(Problem.of(0, [layer("l0")], candidates), 10)["l0"]) == "int4g32"
 
 
 def test_a_missing_layer_is_kept_and_deviations_add_up():

@@ -24,7 +24,9 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
+WIDE = 130
+"""Columns of a table that goes to a file or a pipe, where nothing wraps it."""
 
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -295,7 +297,7 @@ def _print_plans(record: Record) -> None:
     for heading, side in (
         ("plan", "left"),
         ("size", "right"),
-        ("ratio", "right"),
+        ("smaller", "right"),
         (f"{info.metric} (95 %)", "right"),
         ("KL, nats", "right"),
         ("flips", "right"),
@@ -316,7 +318,7 @@ def _print_plans(record: Record) -> None:
             _number(plan.loss_increase),
             plan.digest[:8],
         )
-    console.print(table)
+    Console(width=None if console.is_terminal else WIDE).print(table)
     if info.notice:
         console.print(info.notice, markup=False)
 

@@ -244,7 +244,7 @@ class Plan:
         bytes: Size of the whole exported file that follows from it.
         loss_increase: Predicted, nats per unit; None where nothing predicted it.
         loss_increase_sd: Its standard error.
-        found_by: uniform, ggn (integer program on the Gauss-Newton prediction), output (on the output error), user, ...
+        found_by: ``original``, ``uniform SCHEME``, ``searched at N bits`` (integer program on the predicted loss increase), ``user``, ...
         seed: Seed of the run that found it.
     """
 

@@ -18,7 +18,7 @@ def allocate(
     budget_bytes: int,
     *,
     locked: Mapping[str, Scheme] | None = None,
-    objective: Objective = "loss_increase",
+    objective: Objective = "guarded_loss",
 ) -> dict[str, Scheme]:
     r"""Minimise \(\sum_g c_{g,s_g}\) subject to \(\sum_g b_{g,s_g} \le B\), one scheme \(s_g\) per group.
 
@@ -28,7 +28,7 @@ def allocate(
         problem: The choices.
         budget_bytes: Largest size of the whole file.
         locked: Layers whose scheme is given; a lock on one layer of a fused group locks all of it.
-        objective: What is summed.
+        objective: What is summed (`Problem` says why not the plain prediction).
 
     Returns:
         Layer name to scheme, as asked.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,13 @@ import numpy as np
 from paredown.errors import ParedownError
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme, fused_groups
 
-Objective = Literal["loss_increase", "output_error"]
+Objective = Literal["guarded_loss", "loss_increase", "output_error"]
+
+DEVIATIONS = 2.0
+"""Standard errors that the guarded loss adds (`Problem`)."""
+
+STEP_PENALTY = 10.0
+"""How fast the guarded loss grows with the relative output error (`Problem`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,12 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Problem:
-    """Choices per group of layers, as arrays.
+    r"""Choices per group of layers, as arrays.
+
+    What a search minimises by default is the guarded loss \((l + 2\sigma)(1 + 10\,e)\) of each choice, for two reasons. A search picks
+    what is predicted too low by chance (the optimiser's curse); two standard errors \(\sigma\) take that away. And the quadratic model
+    holds for small steps: the measured KL of uniform plans exceeds its prediction by about 10 times the relative output error e (on the
+    demos 1.1 times at 4 bits, 2 at 2 bits, more on speech).
 
     Attributes:
         groups: Layer names that are decided together.
@@ -40,6 +51,7 @@ class Problem:
         candidates: Per group and scheme, the candidates of its layers.
         bytes: Per group, the bytes of each choice, [choices].
         loss_increase: Per group, the predicted loss increase of each choice in nats per unit, [choices].
+        guarded_loss: Per group, what a search minimises instead, [choices].
         output_error: Per group, the predicted relative output error of each choice weighted by the layer's size, [choices].
         fixed_bytes: Bytes of the file that no choice changes.
     """
@@ -49,6 +61,7 @@ class Problem:
     candidates: tuple[tuple[tuple[Candidate, ...], ...], ...]
     bytes: tuple[np.ndarray, ...]
     loss_increase: tuple[np.ndarray, ...]
+    guarded_loss: tuple[np.ndarray, ...]
     output_error: tuple[np.ndarray, ...]
     fixed_bytes: int
 
@@ -93,13 +106,19 @@ class Problem:
         )
         sizes = {layer.name: layer.parameters for layer in known}
 
-        def column(value: Objective | Literal["bytes"], weighted: bool = False) -> tuple[np.ndarray, ...]:
-            return tuple(
-                np.array([sum(getattr(c, value) * (sizes[c.layer] if weighted else 1) for c in choice) for choice in choices])
-                for choices in table
-            )
+        def column(value: Callable[[Candidate], float]) -> tuple[np.ndarray, ...]:
+            return tuple(np.array([sum(map(value, choice)) for choice in choices]) for choices in table)
 
-        return cls(groups, schemes, table, column("bytes"), column("loss_increase"), column("output_error", weighted=True), fixed_bytes)
+        return cls(
+            groups,
+            schemes,
+            table,
+            bytes=column(lambda c: c.bytes),
+            loss_increase=column(lambda c: c.loss_increase),
+            guarded_loss=column(lambda c: (c.loss_increase + DEVIATIONS * c.loss_increase_sd) * (1 + STEP_PENALTY * c.output_error)),
+            output_error=column(lambda c: c.output_error * sizes[c.layer]),
+            fixed_bytes=fixed_bytes,
+        )
 
     @property
     def smallest_bytes(self) -> int:

@@ -89,7 +89,7 @@ def plans(session: Session, journal: Journal) -> None:
         found.append(plan_of(session, problem, everywhere, f"{UNIFORM}{scheme}"))
     sizes = UniformSizes.of(found)
     for bits in session.config.budgets or sizes.default_budgets():
-        found.append(plan_of(session, problem, allocate(problem, sizes.at(bits)), f"ggn at {bits:g} bits"))
+        found.append(plan_of(session, problem, allocate(problem, sizes.at(bits)), f"searched at {bits:g} bits"))
     digests = set(journal.record.plans)
     for plan in found:
         if plan.digest not in digests and plan.found_by not in known:
