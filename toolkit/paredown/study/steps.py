@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
-from paredown.specs import KEEP, Candidate, Plan, Scheme
+from paredown.specs import KEEP, Candidate, ModelInfo, Plan, Scheme
 from paredown.study.journal import Journal
 from paredown.study.session import Session
 from paredown.tasks import Batch
@@ -81,15 +81,16 @@ def sensitivity(session: Session, journal: Journal) -> None:
 def plans(session: Session, journal: Journal) -> None:
     """Decide which plans are worth measuring: the uniform ones, and the best predicted one at each budget."""
     known = {plan.found_by for plan in journal.record.plans.values()}
-    problem = problem_of(session, journal)
+    info, seed = session.info(), session.config.seed
+    problem = Problem.of(info.fixed_bytes, session.layers, journal.record.candidates, fuse=session.config.fuse)
     journal.stage("search", "Searching the plans of each budget", total=1)
     found: list[Plan] = []
     for scheme in map(Scheme.parse, session.config.schemes):
         everywhere = problem.decide([_at_least(scheme, offered) for offered in problem.schemes])
-        found.append(plan_of(session, problem, everywhere, f"{UNIFORM}{scheme}"))
+        found.append(plan_of(info, problem, everywhere, f"{UNIFORM}{scheme}", seed))
     sizes = UniformSizes.of(found)
     for bits in session.config.budgets or sizes.default_budgets():
-        found.append(plan_of(session, problem, allocate(problem, sizes.at(bits)), f"searched at {bits:g} bits"))
+        found.append(plan_of(info, problem, allocate(problem, sizes.at(bits)), f"searched at {bits:g} bits", seed))
     digests = set(journal.record.plans)
     for plan in found:
         if plan.digest not in digests and plan.found_by not in known:
@@ -157,26 +158,11 @@ class UniformSizes:
         return sorted({*self.bits, *between})
 
 
-def problem_of(session: Session, journal: Journal) -> Problem:
-    """The allocation problem of what is priced so far."""
-    return Problem.of(session.info().fixed_bytes, session.layers, journal.record.candidates, fuse=session.config.fuse)
-
-
-def plan_of(session: Session, problem: Problem, schemes: dict[str, Scheme], found_by: str) -> Plan:
-    """A decision with its prediction."""
+def plan_of(info: ModelInfo, problem: Problem, schemes: Mapping[str, Scheme], found_by: str, seed: int) -> Plan:
+    """A decision with its prediction, and with the schemes that really apply."""
     predicted = problem.predict(schemes)
     applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme != KEEP}
-    loaded = session.loaded
-    return Plan(
-        loaded.id,
-        loaded.digest,
-        applied,
-        predicted.bytes,
-        predicted.loss_increase,
-        predicted.loss_increase_sd,
-        found_by,
-        session.config.seed,
-    )
+    return Plan(info.model, info.digest, applied, predicted.bytes, predicted.loss_increase, predicted.loss_increase_sd, found_by, seed)
 
 
 def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:

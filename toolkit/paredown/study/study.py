@@ -158,18 +158,7 @@ class Study:
         unknown = set(schemes) - {layer.name for layer in record.layers}
         if unknown:
             raise ParedownError(f"the plan names layers that the model does not have: {', '.join(sorted(unknown))}")
-        predicted = problem.predict(schemes)
-        applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme.weight is not None}
-        plan = Plan(
-            record.info.model,
-            record.info.digest,
-            applied,
-            predicted.bytes,
-            predicted.loss_increase,
-            predicted.loss_increase_sd,
-            found_by,
-            self.config.seed,
-        )
+        plan = steps.plan_of(record.info, problem, schemes, found_by, self.config.seed)
         plan = record.plans.get(plan.digest, plan)
         if plan.digest not in record.measurements:
             self._waiting.put(plan)
