@@ -394,6 +394,13 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
+        widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in map(Scheme.parse, self.schemes)]
+        for budget in self.budgets or ():
+            if not min(widths) <= budget <= max(widths):  # NaN too
+                raise ParedownError(
+                    f"budgets must lie between the widths of the schemes, got {budget:g} bits: the smallest possible is {min(widths)} bits,"
+                    f" the largest {max(widths)}; change the budget, or give other schemes"
+                )
 
 
 Payload = LayerRef | CurvatureEstimate | Candidate | Plan | Measurement | ModelInfo | StudyConfig
