@@ -2,60 +2,54 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from collections.abc import Iterable
+import traceback
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
+from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, print_json, print_plans, rows
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import Event, ExportFormat, Measurement, Plan, StudyConfig
+from paredown.specs import ExportFormat, StudyConfig
+from paredown.store import Store
 
 app = typer.Typer(
     help="Compress pre-trained transformers: price every layer, search plans at every budget, measure them, export the one you choose.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
-console = Console(highlight=False, soft_wrap=True)
-WIDE = 130
-"""Columns of a table that goes to a file or a pipe, where nothing wraps it."""
 
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of the study.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
-STAGES = {
-    "load": "Load",
-    "baseline": "Baseline",
-    "sensitivity": "Sensitivity",
-    "search": "Search",
-    "measure": "Measure plans",
-    "export": "Export",
-}
 MISTAKE, INTERRUPTED = 2, 130
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: a user's mistake is a line on standard error and exit code 2; ``--debug`` shows where it came from."""
+    """Entry point: a user's mistake is a line on standard error and exit code 2; ``--debug`` shows where it came from.
+
+    Raises:
+        SystemExit: Always; 0 where all went well, 2 for a user's mistake, 130 after an interrupt (Ctrl C).
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        app(args=arguments)
+        app(args=arguments, prog_name="paredown")
     except ParedownError as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         print(f"paredown: {error}", file=sys.stderr)
         raise SystemExit(MISTAKE) from error
-    except KeyboardInterrupt as error:
-        print("paredown: interrupted; everything so far is saved, and the same command goes on from there", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from error
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of an interrupt
+            print("paredown: interrupted; what was written is kept, and the same command goes on from there", file=sys.stderr)
+        raise
 
 
 @app.command(epilog="Example: paredown run demo:sentiment --study studies/sentiment")
@@ -89,40 +83,40 @@ def run(
     """Price every layer, search plans at every budget and measure them on held-out data."""
     from paredown.study import Study
 
-    folder = study or Path("studies") / model.removeprefix("demo:").replace("/", "--")
-    if task is None and not model.startswith("demo:"):
-        raise ParedownError(f"{model} needs a task: expected --task demo:NAME; tasks of your own are given from Python, see README.md")
+    model, name = _model(model)
+    folder = study or Path("studies") / name
     config = StudyConfig(
         model=model,
-        task=task or model,
+        task=_task(task, model),
         schemes=tuple(scheme.strip() for scheme in schemes.split(",")),
         budgets=_numbers(budgets),
         calibration_samples=calibration,
         held_out_samples=held_out,
-        export_format="auto" if export_format == "auto" else _format(export_format),
+        export_format=export_format,  # pyright: ignore[reportArgumentType]  (checked there)
         fuse=fuse,
         seed=seed,
     )
     work = Study(folder, config)
     if as_json:
-        _print_json(_rows(work.run()))
+        print_json(rows(work.run()))
         return
-    console.print(f"Study {folder}: {model} on {config.task}")
+    console.print(f"Study {folder}: {model} on {config.task}", markup=False)
     with Progress(
         TextColumn("{task.description:<16}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     ) as progress:
-        record = work.run(_Bars(progress))
+        record = work.run(Bars(progress))
     if record.state == "cancelled":
-        console.print(record.message)
+        console.print(record.message, markup=False)
         return
-    _print_plans(record)
+    print_plans(record)
     console.print(
-        f"\nOpen the explorer:  paredown app {folder}    or, in a notebook:  from paredown_widgets import Explorer; Explorer({str(folder)!r})"
+        f"\nOpen the explorer:  paredown app {folder}    or, in a notebook:  from paredown_widgets import Explorer; Explorer({str(folder)!r})",
+        markup=False,
     )
 
 
@@ -134,14 +128,12 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Say what a study is doing, or how it ended."""
-    from paredown.study import Study
-
-    opened = Study(study)
     while True:
-        record = opened.record()
-        state = _state(opened, record)
+        record = _read(study)
+        at_work = Store(study).busy
+        state = "interrupted" if record.state in ("running", "paused") and not at_work else record.state
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "state": state,
                     "stage": record.stage,
@@ -150,7 +142,8 @@ def status(
                     "message": record.message,
                     "plans": len(record.plans),
                     "measured": len(record.measurements),
-                }
+                },
+                indent=None if watch else 1,
             )
         else:
             name = record.info.label if record.info else "?"
@@ -158,9 +151,9 @@ def status(
                 f"{name}: {state}, {STAGES[record.stage].lower()} {record.done} of {record.total}; {len(record.measurements)} of {len(record.plans)} plans measured",
                 markup=False,
             )
-            if record.message:
+            if record.message not in ("", state):
                 console.print(record.message, markup=False)
-        if not watch or state != "running":
+        if not watch or not at_work:
             return
         time.sleep(1)
 
@@ -168,16 +161,14 @@ def status(
 @app.command(epilog="Example: paredown plans studies/sentiment --json")
 def plans(study: StudyFolder, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the measured plans of a study."""
-    from paredown.study import Study
-
-    record = Study(study).record()
+    record = _read(study)
     if as_json:
-        _print_json(_rows(record))
+        print_json(rows(record))
     else:
-        _print_plans(record)
+        print_plans(record)
 
 
-@app.command(epilog="Example: paredown export studies/sentiment --bits 3 --to exports/sentiment-3bit")
+@app.command(epilog="Example: paredown export studies/sentiment --bits 3 --to sentiment-3bit")
 def export(
     study: StudyFolder,
     to: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
@@ -197,18 +188,22 @@ def export(
     from paredown.export import load_plan
     from paredown.study import Study
 
+    asked_format = _format(export_format) if export_format else None
     opened = Study(study)
-    if plan is not None and plan.endswith(".json"):
+    if plan is not None and plan.endswith(".json") and bits is None:
         session = opened.session()
         chosen = load_plan(plan, model_digest=session.loaded.digest, layers=session.layers)
     else:
         chosen = opened.choose(plan, bits=bits)
-    folder = opened.export(chosen, to, export_format=_format(export_format) if export_format else None)
+    session = opened.session()
+    chosen_format = asked_format or session.export_format
+    folder = opened.export(chosen, to, export_format=chosen_format)
     written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if as_json:
-        _print_json({"folder": str(folder), "plan": chosen.digest, "bytes": written})
+        print_json({"folder": str(folder), "plan": chosen.digest, "bytes": written, "format": chosen_format})
     else:
-        console.print(f"Wrote plan {chosen.digest} ({chosen.found_by}) to {folder}: {_megabytes(written)}", markup=False)
+        console.print(f"Wrote plan {chosen.digest} ({chosen.found_by}) to {folder}: {megabytes(written)}", markup=False)
+        console.print(f"Load it:  {how_to_load(folder, type(session.loaded.model).__name__, chosen_format)}", markup=False)
 
 
 @app.command(epilog="Example: paredown fetch sentiment vision")
@@ -220,122 +215,50 @@ def fetch(
     """Fetch demo models into the user's cache: once, pinned by digest."""
     from paredown import demos
 
-    folders = {name: str(demos.fetch(name.removeprefix("demo:"))) for name in names or ["sentiment"]}
+    found = {name: demos.find(name) for name in names or ["sentiment"]}  # a mistyped name before anything is downloaded
+
+    def say(words: str) -> None:
+        if not as_json:
+            console.print(words, markup=False)
+
+    folders = {name: str(demos.fetch(demo.name, progress=say)) for name, demo in found.items()}
     if as_json:
-        _print_json(folders)
+        print_json(folders)
     else:
         for name, folder in folders.items():
             console.print(f"{name}: {folder}", markup=False)
 
 
-class _Bars:
-    """One bar a stage, from the run's events."""
+def _model(name: str) -> tuple[str, str]:
+    """The model as a study keeps it, readable from any folder, and a short name."""
+    from paredown import demos
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.bars: dict[str, Any] = {}
-
-    def __call__(self, event: Event) -> None:
-        if event.stage not in self.bars:
-            self.bars[event.stage] = self.progress.add_task(STAGES[event.stage], total=None, note="")
-        bar = self.bars[event.stage]
-        if event.total:
-            self.progress.update(bar, total=event.total, completed=event.done)
-        note = event.message or event.layer
-        if note and event.kind != "error":
-            self.progress.update(bar, note=note)
-        if event.kind == "layers":
-            self.progress.update(bar, total=1, completed=1, note=f"{len(event.payload)} compressible layers")
-        for value in event.payload:
-            if isinstance(value, Measurement):
-                self.progress.update(bar, note=f"{_percent(value)}, KL {_number(value.kl)}, {_megabytes(value.bytes)}")
+    if name.startswith("demo:"):
+        return name, demos.find(name).name
+    folder = Path(name).expanduser()
+    return (str(folder.resolve()), folder.resolve().name) if name and folder.is_dir() else (name, name.replace("/", "--"))
 
 
-def _state(study: Any, record: Record) -> str:
-    if record.state in ("running", "paused") and not (study.running or study.busy_elsewhere):
-        return "interrupted"
-    return record.state
+def _task(name: str | None, model: str) -> str:
+    from paredown import demos
 
-
-def _pairs(record: Record) -> list[tuple[Plan, Measurement]]:
-    measured = [(plan, record.measurements[digest]) for digest, plan in record.plans.items() if digest in record.measurements]
-    return sorted(measured, key=lambda pair: (-pair[1].bytes, pair[0].found_by))
-
-
-def _rows(record: Record) -> list[dict[str, Any]]:
-    original = record.info.bytes if record.info else 0
-    return [
-        {
-            "plan": plan.digest,
-            "found_by": plan.found_by,
-            "bytes": measured.bytes,
-            "ratio": original / measured.bytes,
-            "metric": measured.metric.name,
-            "value": measured.metric.value,
-            "low": measured.metric.low,
-            "high": measured.metric.high,
-            "loss": measured.loss,
-            "kl": measured.kl,
-            "kl_sd": measured.kl_sd,
-            "predicted_kl": plan.loss_increase,
-            "flips": measured.flips,
-            "n": measured.n,
-            "split": measured.split,
-        }
-        for plan, measured in _pairs(record)
-    ]
-
-
-def _print_plans(record: Record) -> None:
-    if record.info is None or not record.measurements:
-        console.print("Nothing is measured yet.")
-        return
-    info = record.info
-    table = Table(
-        title=f"{info.label}, {info.task_label}: held-out, {next(iter(record.measurements.values())).n} samples", title_justify="left"
-    )
-    for heading, side in (
-        ("plan", "left"),
-        ("size", "right"),
-        ("smaller", "right"),
-        (f"{info.metric} (95 %)", "right"),
-        ("KL, nats", "right"),
-        ("flips", "right"),
-        ("loss", "right"),
-        ("predicted", "right"),
-        ("digest", "left"),
-    ):
-        table.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
-    for plan, measured in _pairs(record):
-        table.add_row(
-            plan.found_by,
-            _megabytes(measured.bytes),
-            f"{info.bytes / measured.bytes:.1f}x",
-            _percent(measured),
-            "–" if measured.kl is None else f"{_number(measured.kl)} ± {measured.kl_sd:.1g}",
-            "–" if measured.flips is None else f"{100 * measured.flips:.1f} %",
-            _number(measured.loss),
-            _number(plan.loss_increase),
-            plan.digest[:8],
+    known = [f"demo:{demo}" for demo in demos.names]
+    if name is None and model in known:
+        return model
+    if name not in known:
+        raise ParedownError(
+            f"expected --task {' or '.join(known)}, got {name or 'none'} for {model}; tasks of your own are given from Python, see README.md"
         )
-    Console(width=None if console.is_terminal else WIDE).print(table)
-    if info.notice:
-        console.print(info.notice, markup=False)
+    return name
 
 
-def _percent(measured: Measurement) -> str:
-    metric = measured.metric
-    scale, unit = (100, " %") if metric.name in ("accuracy", "word error rate") else (1, "")
-    text = f"{scale * metric.value:.1f}{unit}"
-    return text if metric.low is None or metric.high is None else f"{text} ({scale * metric.low:.1f}–{scale * metric.high:.1f})"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}"
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.3g} MB"
+def _read(study: Path) -> Record:
+    """A study's record, without loading torch."""
+    record = Record()
+    record.update(Store(study).events())
+    if record.config is None:
+        raise ParedownError(f"the study in {study} was never started; start it with `paredown run --study {study}`")
+    return record
 
 
 def _format(text: str) -> ExportFormat:
@@ -351,10 +274,6 @@ def _numbers(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ParedownError(f"expected numbers with commas between them, such as 2.5,3,4, got {text!r}") from error
-
-
-def _print_json(value: Iterable[Any] | dict[str, Any]) -> None:
-    print(json.dumps(value, indent=1, allow_nan=False))
 
 
 if __name__ == "__main__":

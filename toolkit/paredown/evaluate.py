@@ -51,8 +51,12 @@ def observe(model: nn.Module, task: Task, batches: Sequence[Batch]) -> Observati
             predictions = [task.predictions(model, batch) for batch in batches]
         seconds = time.perf_counter() - started
         scores = task.scores(model, batches, predictions if task.offers_probabilities else None)
-    if not (np.isfinite(scores.numerator).all() and np.isfinite(scores.denominator).all()):
-        raise ParedownError(f"the {task.metric} of {task.label} is NaN or infinite; check what the metric returns")
+    with np.errstate(all="ignore"):  # said in words instead
+        finite = bool(np.isfinite(scores.numerator).all() and np.isfinite(scores.denominator).all() and np.isfinite(scores.value()))
+    if not finite:
+        raise ParedownError(
+            f"the {task.metric} of {task.label} is NaN or infinite; look for a scheme with too few bits, or check what the metric returns"
+        )
     if not task.offers_probabilities:
         seconds = time.perf_counter() - started
     units = sum(len(p.logits) for p in predictions) or int(sum(float(task.units(batch).sum()) for batch in batches))

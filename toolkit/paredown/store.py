@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar, cast, get_args
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -62,6 +63,22 @@ class Store:
             if fresh:
                 self._create()
             self._check()
+
+    @property
+    def lock_file(self) -> Path:
+        """What the one process that writes holds locked."""
+        return self.folder / "study.lock"
+
+    @property
+    def busy(self) -> bool:
+        """Whether a process works on the study now."""
+        try:
+            with FileLock(self.lock_file).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a folder that can't be written: nobody works there
+            return False
 
     def _create(self) -> None:
         with self._connection() as db:
@@ -188,10 +205,16 @@ class Store:
         """One connection a thread: SQLite's own are not to be shared."""
         db = getattr(self._threads, "db", None)
         if db is None:
-            db = sqlite3.connect(self.path, timeout=30.0)
+            db = sqlite3.connect(self._address(), timeout=30.0, uri=True)
             db.execute("PRAGMA synchronous=NORMAL")  # with WAL this survives a killed process; only a power cut may lose the last commits
             self._threads.db = db
         return db
+
+    def _address(self) -> str:
+        """A log beside the file is SQLite's own need: in a folder that can't be written, a file without one is read as it is."""
+        address = self.path.absolute().as_uri()
+        writable = os.access(self.folder, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+        return address if writable or self.path.with_name(f"{FILE_NAME}-wal").exists() else f"{address}?immutable=1"
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from paredown.cli import AsJson, Debug, StudyFolder, app, console
+from paredown.cli import AsJson, Debug, StudyFolder, app
 from paredown.cli import main as run_commands
+from paredown.cli_output import console, megabytes, print_json
 
 __all__ = ["main"]
 
@@ -25,9 +26,9 @@ def report(
 
     path = write_report(study, to or study / "report.html")
     if as_json:
-        typer.echo(f'{{"report": {_quoted(path)}, "bytes": {path.stat().st_size}}}')
+        print_json({"report": str(path), "bytes": path.stat().st_size})
     else:
-        console.print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)", markup=False)
+        console.print(f"Wrote {path} ({megabytes(path.stat().st_size)})", markup=False)
 
 
 @app.command(name="app", epilog="Example: paredown app studies/sentiment")
@@ -41,12 +42,6 @@ def serve_app(
     from paredown_widgets.app import serve
 
     serve(studies, port=port, show=show)
-
-
-def _quoted(path: Path) -> str:
-    import json
-
-    return json.dumps(str(path))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,11 +11,12 @@ import torch
 
 from paredown.calibration import capture, passes
 from paredown.curvature import probe_objective
+from paredown.errors import ParedownError
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
-from paredown.specs import KEEP, Candidate, ModelInfo, Plan, Scheme
+from paredown.specs import KEEP, Candidate, Measurement, ModelInfo, Plan, Scheme
 from paredown.study.journal import Journal
 from paredown.study.session import Session
 from paredown.tasks import Batch
@@ -106,22 +107,39 @@ def measurements(session: Session, journal: Journal, between: Callable[[], None]
         session: Model and task.
         journal: Where the measurements go.
         between: Called before each one: plans that a person asked for go first.
+
+    Raises:
+        ParedownError: If a plan can't be measured, such as one whose few bits make the model's outputs infinite; after all others were.
     """
     record = journal.record
     waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
     total = len(record.plans)
     journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
+    failed: list[str] = []
     for plan in waiting:
         journal.check()
         between()
-        if plan.digest not in record.measurements:
-            measure(session, journal, plan)
+        if plan.digest in record.measurements:
+            continue
+        try:
+            result = session.measure(plan)
+        except ParedownError as error:
+            failed.append(f"{plan.found_by}: {error}")
+        else:
+            _write(journal, result)
+    if failed:
+        raise ParedownError(
+            f"{len(failed)} of {total} plans could not be measured, and the others are kept; the same command tries again. {failed[0]}"
+        )
 
 
 def measure(session: Session, journal: Journal, plan: Plan) -> None:
     """Measure one plan and write it down."""
-    result = session.measure(plan)
-    known = {*journal.record.measurements, plan.digest}
+    _write(journal, session.measure(plan))
+
+
+def _write(journal: Journal, result: Measurement) -> None:
+    known = {*journal.record.measurements, result.plan_digest}
     journal.write("measurement", done=len(known & set(journal.record.plans)), total=len(journal.record.plans), payload=[result])
 
 
@@ -149,7 +167,18 @@ class UniformSizes:
         return cls(tuple(sorted(smallest)), tuple(smallest[width] for width in sorted(smallest)))
 
     def at(self, bits: float) -> int:
-        """Bytes of the uniform plan of so many bits."""
+        """Bytes of the uniform plan of so many bits.
+
+        Raises:
+            ParedownError: If there is no uniform plan of as few bits, or none of as many.
+        """
+        if not self.bits:
+            raise ParedownError("bits are counted between the uniform plans, and there is none yet; let the run go on to its search")
+        if not self.bits[0] <= bits <= self.bits[-1]:
+            raise ParedownError(
+                f"expected {self.bits[0]:g} to {self.bits[-1]:g} bits, what the uniform plans have, got {bits:g}:"
+                f" the smallest possible is {self.bytes[0]:,} bytes at {self.bits[0]:g} bits; raise or lower the bits, or run another study with other schemes"
+            )
         return int(np.interp(bits, self.bits, self.bytes))
 
     def default_budgets(self) -> list[float]:

@@ -15,7 +15,7 @@ from paredown.errors import ParedownError
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
-from paredown.specs import ExportFormat, Plan, Scheme, StudyConfig
+from paredown.specs import ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.choice import choose
@@ -55,11 +55,12 @@ class Study:
         """
         self.store = Store(folder, create=config is not None)
         kept = self.store.payloads(StudyConfig)
-        if config is not None and kept and kept[0] != config:
+        # until the model was loaded there is nothing that other settings could spoil: a name that was mistyped can be mended
+        if config is not None and kept and kept[-1] != config and self.store.payloads(ModelInfo):
             changed = ", ".join(
-                f"{name} {getattr(kept[0], name)!r} → {getattr(config, name)!r}"
+                f"{name} {getattr(kept[-1], name)!r} → {getattr(config, name)!r}"
                 for name in StudyConfig.__slots__
-                if getattr(kept[0], name) != getattr(config, name)
+                if getattr(kept[-1], name) != getattr(config, name)
             )
             raise ParedownError(
                 f"{folder} holds a study with other settings ({changed}); choose another folder, or open it without settings to go on with its own"
@@ -68,11 +69,11 @@ class Study:
             raise ParedownError(
                 f"the study in {folder} was never started; give it a configuration, for example StudyConfig(model='demo:sentiment')"
             )
-        self.config = config or kept[0]
+        self.config = config or kept[-1]
         self._model, self._task = model, task
         self._session: Session | None = None
         self._control = Control()
-        self._lock = FileLock(self.store.folder / "study.lock")
+        self._lock = FileLock(self.store.lock_file)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
         self._waiting: queue.SimpleQueue[Plan] = queue.SimpleQueue()
@@ -96,14 +97,7 @@ class Study:
     @property
     def busy_elsewhere(self) -> bool:
         """Whether another process works on the study."""
-        if self._lock.is_locked:
-            return False
-        probe = FileLock(self._lock.lock_file)
-        try:
-            with probe.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        return not self._lock.is_locked and self.store.busy
 
     def record(self) -> Record:
         """Everything that is known by now."""
@@ -279,7 +273,7 @@ class Study:
                 raise
 
     def _begin(self, journal: Journal) -> Session:
-        fresh = journal.record.config is None
+        fresh = journal.record.config != self.config
         journal.write("started", message=f"Loading {self.config.model}", payload=[self.config] if fresh else [])
         session = self.session()
         if journal.record.info is None:
