@@ -49,6 +49,7 @@ def of_demo(demo: str, export_format: str, seed: int, folder: Path) -> list[Row]
     study.run()
     problem = study.problem()
     assert problem is not None
+    session = study.session()
     sizes = UniformSizes.of(study.record().plans.values())
     rivals = {"random": random_scores(problem, seed), "‖ΔW‖²": weight_errors(study, problem)}
     rows: list[Row] = []
@@ -60,7 +61,7 @@ def of_demo(demo: str, export_format: str, seed: int, folder: Path) -> list[Row]
         }
         if bits == int(bits):
             against["uniform"] = measured(
-                study, next(f"uniform {scheme}" for scheme in config.schemes if scheme.startswith(f"int{bits:g}"))
+                study, next(f"uniform {scheme}" for scheme in session.schemes if scheme.startswith(f"int{bits:g}"))
             )
         for name, rival in against.items():
             rows += compared(f"{demo} {bits:g} bits vs {name}", ours, rival)

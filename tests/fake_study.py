@@ -99,6 +99,7 @@ def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: st
         metric="accuracy",
         higher_is_better=True,
         loss=loss,  # pyright: ignore[reportArgumentType]
+        schemes=SCHEMES,
         notice="",
     )
 

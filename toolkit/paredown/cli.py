@@ -60,8 +60,11 @@ def run(
     ] = None,
     task: Annotated[str | None, typer.Option(help="What good means, demo:NAME. [default: the model's own demo]")] = None,
     schemes: Annotated[
-        str, typer.Option(help="Schemes that a layer may get, comma separated, such as int4g64,int8g64,int3g32sym-mse.")
-    ] = ",".join(StudyConfig().schemes),
+        str | None,
+        typer.Option(
+            help="Schemes that a layer may get, comma separated, such as int4g64sym,int8g64sym. [default: 2 to 8 bits, groups of 64]"
+        ),
+    ] = None,
     budgets: Annotated[
         str | None,
         typer.Option(help="Mean bits per weight to search plans at, comma separated. [default: the uniform plans' and some in between]"),
@@ -88,7 +91,7 @@ def run(
     config = StudyConfig(
         model=model,
         task=_task(task, model),
-        schemes=tuple(scheme.strip() for scheme in schemes.split(",")),
+        schemes=None if schemes is None else tuple(scheme.strip() for scheme in schemes.split(",")),
         budgets=_numbers(budgets),
         calibration_samples=calibration,
         held_out_samples=held_out,

@@ -337,6 +337,7 @@ class ModelInfo:
         higher_is_better: Direction of the metric.
         loss: What `Candidate.loss_increase` predicts: ``kl``, or ``loss`` where the task offers no probabilities.
         export_format: What the plans are exported as.
+        schemes: The schemes that layers may get, in their short form.
         notice: Something that the user must know about the model or the data; may be empty.
     """
 
@@ -353,6 +354,7 @@ class ModelInfo:
     higher_is_better: bool
     loss: Literal["kl", "loss"] = "kl"
     export_format: ExportFormat = "compressed-tensors"
+    schemes: tuple[str, ...] = ()
     notice: str = ""
 
 
@@ -364,6 +366,7 @@ class StudyConfig:
         model: Hub id, local folder or ``demo:NAME``.
         task: ``demo:NAME``, or the name under which a task of the user's own was given.
         schemes: The schemes that each layer may get, in their short form; a layer gets those that the export format can hold for it.
+            None takes every width in groups of 64, symmetric where the format is ``compressed-tensors``, with zero points otherwise.
         export_format: ``compressed-tensors``, which plain transformers loads, or ``paredown``, which holds every plan; ``auto`` takes the
             first where it can hold the model at all.
         budgets: Mean bits per compressible weight at which plans are searched and measured; None takes those of the uniform plans and points between them.
@@ -375,7 +378,7 @@ class StudyConfig:
 
     model: str = "demo:sentiment"
     task: str = "demo:sentiment"
-    schemes: tuple[str, ...] = ("int2g64sym", "int3g64sym", "int4g64sym", "int5g64sym", "int6g64sym", "int8g64sym")
+    schemes: tuple[str, ...] | None = None
     export_format: ExportFormat | Literal["auto"] = "auto"
     budgets: tuple[float, ...] | None = None
     calibration_samples: int | None = None
@@ -384,23 +387,32 @@ class StudyConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.schemes:
+        if self.schemes is not None and not self.schemes:
             raise ParedownError("schemes must name at least one scheme, got none; for example int4g64")
-        for scheme in self.schemes:
-            Scheme.parse(scheme)
+        schemes = [Scheme.parse(scheme) for scheme in self.schemes or default_schemes("paredown")]
         if self.export_format not in ("auto", *get_args(ExportFormat)):
             raise ParedownError(f"export_format must be one of auto, {', '.join(get_args(ExportFormat))}, got {self.export_format!r}")
         for name in ("calibration_samples", "held_out_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
-        widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in map(Scheme.parse, self.schemes)]
+        widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in schemes]
         for budget in self.budgets or ():
             if not min(widths) <= budget <= max(widths):  # NaN too
                 raise ParedownError(
                     f"budgets must lie between the widths of the schemes, got {budget:g} bits: the smallest possible is {min(widths)} bits,"
                     f" the largest {max(widths)}; change the budget, or give other schemes"
                 )
+
+
+def default_schemes(export_format: ExportFormat) -> tuple[str, ...]:
+    """Every width in groups of 64: symmetric where plain transformers has to load it, else with zero points, which err less.
+
+    Example:
+        >>> default_schemes("compressed-tensors")[:2]
+        ('int2g64sym', 'int3g64sym')
+    """
+    return tuple(str(Scheme(WeightFormat(bits, 64, export_format == "compressed-tensors"))) for bits in BITS)
 
 
 Payload = LayerRef | CurvatureEstimate | Candidate | Plan | Measurement | ModelInfo | StudyConfig

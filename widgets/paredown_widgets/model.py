@@ -146,9 +146,10 @@ class ExplorerModel(param.Parameterized):
 
     def _absorb(self, events: Sequence[Event]) -> None:
         record = self.record
-        if record.config is not None:
+        if record.info is not None:
             kept = any(KEEP in offered for offered in record.candidates.values())
-            self.choices = SchemeChoices.of([*record.config.schemes, *(["keep"] if kept else [])])
+            own = record.info.schemes or (record.config and record.config.schemes) or ()  # the settings' own: a study of before they were facts
+            self.choices = SchemeChoices.of([*own, *(["keep"] if kept else [])])
         if [layer.name for layer in record.layers] != list(self.editor.schemes):
             self.labels = label_layers(record.layers)
             self.editor.set_layers(record.layers, self.choices.middle, fuse=self.config.fuse)

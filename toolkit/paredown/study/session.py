@@ -17,7 +17,7 @@ from paredown.export import compressed_tensors
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.sizes import fixed_bytes
-from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig
+from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig, default_schemes
 from paredown.store import Store
 from paredown.tasks import Batch, Predictions, Scores, Task
 
@@ -37,6 +37,7 @@ class Session:
         variants: Puts the weights of a plan in place.
         store: Keeps the original model's answers.
         export_format: What the plans are exported as.
+        schemes: The schemes of the study, in their short form.
         offers: The schemes that each layer may get: those of the configuration that the export format can hold for it.
     """
 
@@ -48,6 +49,7 @@ class Session:
     variants: Variants
     store: Store
     export_format: ExportFormat
+    schemes: tuple[str, ...]
     offers: Mapping[str, Sequence[Scheme]]
     _original: Observation | None = None
 
@@ -62,8 +64,8 @@ class Session:
         task = task or tasks.load(config.task, loaded)
         layers = find_layers(loaded.model, dtype=loaded.dtype)
         held_out = task.batches("held_out", config.held_out_samples)
-        export_format, offers = _offers(config, loaded, layers)
-        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store, export_format, offers)
+        export_format, schemes, offers = _offers(config, loaded, layers)
+        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store, export_format, schemes, offers)
 
     def info(self) -> ModelInfo:
         """The study in words and numbers."""
@@ -81,6 +83,7 @@ class Session:
             higher_is_better=self.task.higher_is_better,
             loss="kl" if self.task.offers_probabilities else "loss",
             export_format=self.export_format,
+            schemes=self.schemes,
             notice=self.loaded.notice,
         )
 
@@ -121,22 +124,26 @@ class Session:
             )
 
 
-def _offers(config: StudyConfig, loaded: LoadedModel, layers: Sequence[LayerRef]) -> tuple[ExportFormat, dict[str, list[Scheme]]]:
-    schemes = [Scheme.parse(scheme) for scheme in config.schemes]
-    everything = {layer.name: schemes for layer in layers}
-    if config.export_format == "paredown":
-        return "paredown", everything
-    refused = compressed_tensors.refusals(loaded.model, layers, schemes)
-    hopeless = [scheme for scheme in schemes if all((layer.name, scheme) in refused for layer in layers)]
-    if not hopeless:
-        return "compressed-tensors", {name: [scheme for scheme in schemes if (name, scheme) not in refused] for name in everything}
-    if config.export_format == "auto":
-        return "paredown", everything
-    reason, _ = Counter(refused[layer.name, hopeless[0]] for layer in layers).most_common(1)[0]
-    raise ParedownError(
-        f"a compressed-tensors checkpoint can hold {hopeless[0]} for no layer of {loaded.id}: {reason}."
-        " Or choose the export format paredown, which holds every plan"
-    )
+def _offers(
+    config: StudyConfig, loaded: LoadedModel, layers: Sequence[LayerRef]
+) -> tuple[ExportFormat, tuple[str, ...], dict[str, list[Scheme]]]:
+    """The export format, the schemes of the study, and those that the format can hold for each layer."""
+    if config.export_format != "paredown":
+        names = config.schemes or default_schemes("compressed-tensors")
+        schemes = [Scheme.parse(name) for name in names]
+        refused = compressed_tensors.refusals(loaded.model, layers, schemes)
+        hopeless = [scheme for scheme in schemes if all((layer.name, scheme) in refused for layer in layers)]
+        if not hopeless:
+            offers = {layer.name: [scheme for scheme in schemes if (layer.name, scheme) not in refused] for layer in layers}
+            return "compressed-tensors", names, offers
+        if config.export_format != "auto":
+            reason, _ = Counter(refused[layer.name, hopeless[0]] for layer in layers).most_common(1)[0]
+            raise ParedownError(
+                f"a compressed-tensors checkpoint can hold {hopeless[0]} for no layer of {loaded.id}: {reason}."
+                " Or choose the export format paredown, which holds every plan"
+            )
+    names = config.schemes or default_schemes("paredown")
+    return "paredown", names, {layer.name: [Scheme.parse(name) for name in names] for layer in layers}
 
 
 def _arrays(observation: Observation) -> dict[str, np.ndarray]:

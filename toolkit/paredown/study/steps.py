@@ -86,7 +86,7 @@ def plans(session: Session, journal: Journal) -> None:
     problem = Problem.of(info.fixed_bytes, session.layers, journal.record.candidates, fuse=session.config.fuse)
     journal.stage("search", "Searching the plans of each budget", total=1)
     found: list[Plan] = []
-    for scheme in map(Scheme.parse, session.config.schemes):
+    for scheme in map(Scheme.parse, session.schemes):
         everywhere = problem.decide([_at_least(scheme, offered) for offered in problem.schemes])
         found.append(plan_of(info, problem, everywhere, f"{UNIFORM}{scheme}", seed))
     sizes = UniformSizes.of(found)
