@@ -70,6 +70,29 @@ def test_no_study(tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 4, 5])
+def test_killed_while_the_file_is_made(tmp_path, steps):
+    """The file is made whole or is made again."""
+    code = (
+        "import os, sqlite3, sys\n"
+        "from paredown.store import Store\n"
+        "class Killed(sqlite3.Connection):\n"
+        "    left = int(sys.argv[2])\n"
+        "    def execute(self, statement, *values):\n"
+        "        if statement.startswith(('PRAGMA j', 'PRAGMA a', 'PRAGMA u', 'BEGIN', 'CREATE')):\n"
+        "            if Killed.left == 0:\n"
+        "                os._exit(9)\n"
+        "            Killed.left -= 1\n"
+        "        return super().execute(statement, *values)\n"
+        "connect = sqlite3.connect\n"
+        "sqlite3.connect = lambda *a, **k: connect(*a, factory=Killed, **k)\n"
+        "Store(sys.argv[1], create=True)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path), str(steps)], check=False).returncode == 9
+    Store(tmp_path, create=True).append("run", "search", "plan", payload=[PLAN])
+    assert Store(tmp_path).payloads(Plan) == [PLAN]
+
+
 def test_newer_schema_is_refused(store):
     with sqlite3.connect(store.path) as db:
         db.execute("PRAGMA user_version=99")

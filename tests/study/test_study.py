@@ -13,15 +13,7 @@ from paredown.specs import KEEP, Candidate, Measurement, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import Study
 from paredown.study.control import Cancelled
-
-
-def figures(study):
-    """Everything that a run decides and measures, without times."""
-    record = study.record()
-    return (
-        {digest: (plan.found_by, plan.bytes, plan.loss_increase) for digest, plan in record.plans.items()},
-        {digest: (m.kl, m.metric, m.loss, m.flips, m.bytes) for digest, m in record.measurements.items()},
-    )
+from study_checks import figures
 
 
 def test_a_run_measures_the_original_uniform_and_searched_plans(finished):

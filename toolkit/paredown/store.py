@@ -48,11 +48,16 @@ class Store:
         self.folder = Path(folder)
         self.path = self.folder / FILE_NAME
         self._threads = threading.local()
-        if not create and not self.path.is_file():
+        try:
+            there = self.path.is_file()
+        except OSError as error:
+            raise ParedownError(
+                f"{self.path} can't be read: {error.strerror}; make the folder readable, or choose another study"
+            ) from error
+        if not create and not there:
             raise ParedownError(
                 f"expected a study in {self.folder}, but {self.path} does not exist; start one with `paredown run --study {self.folder}`"
             )
-        fresh = not self.path.exists()
         if create:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,7 @@ class Store:
             except OSError as error:
                 raise ParedownError(f"the study folder {self.folder} can't be made: {error}; choose another with --study") from error
         with self._explained():
-            if fresh:
+            if create and self._empty():
                 self._create()
             self._check()
 
@@ -80,16 +85,21 @@ class Store:
         except OSError:  # a folder that can't be written: nobody works there
             return False
 
+    def _empty(self) -> bool:
+        """Whether nothing was made yet: no file, or that of a process which was killed before it had made anything."""
+        return self._connect().execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+
     def _create(self) -> None:
+        self._connect().execute("PRAGMA journal_mode=WAL")
         with self._connection() as db:
-            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("BEGIN IMMEDIATE")  # all of it or nothing
             db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
             db.execute(f"PRAGMA user_version={SCHEMA}")
             db.execute(
-                "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, time REAL NOT NULL, stage TEXT NOT NULL,"
+                "CREATE TABLE IF NOT EXISTS events (sequence INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, time REAL NOT NULL, stage TEXT NOT NULL,"
                 " kind TEXT NOT NULL, layer TEXT NOT NULL, done INTEGER NOT NULL, total INTEGER NOT NULL, message TEXT NOT NULL, payload TEXT NOT NULL)"
             )
-            db.execute("CREATE INDEX events_by_kind ON events (kind, sequence)")
+            db.execute("CREATE INDEX IF NOT EXISTS events_by_kind ON events (kind, sequence)")
 
     def _check(self) -> None:
         db = self._connect()

@@ -31,6 +31,7 @@ from paredown.apply import quantize_layer, state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
 from paredown.export.loader_probe import probe
+from paredown.export.plan_json import check_plan
 from paredown.export.refusals import Refusal, refuse
 from paredown.layers import weight_of
 from paredown.methods.quantize import dequantize
@@ -169,6 +170,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         ParedownError: If the format can't hold the plan (nothing is written then), the plan is for another model, the place can't be
             written to, or the folder loads with other weights than it should.
     """
+    check_plan(plan, loaded.digest, layers)  # before the format is blamed for it
     remedy = "Or export it in Paredown's own format, which holds every plan: paredown.export.native.write."
     refuse("compressed-tensors", check(loaded.model, layers, plan), remedy)
     description = quantization_config(layers, plan.schemes)

@@ -75,7 +75,8 @@ class Study:
         self._control = Control()
         self._lock = FileLock(self.store.lock_file)
         self._starting = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._idle = threading.Event()  # and no Thread.join, which an interrupt makes believe that the thread has ended (CPython 3.11)
+        self._idle.set()
         self._waiting: queue.SimpleQueue[Plan] = queue.SimpleQueue()
         self._error: BaseException | None = None
 
@@ -87,7 +88,7 @@ class Study:
     @property
     def running(self) -> bool:
         """Whether this process works on the study in the background."""
-        return self._thread is not None and self._thread.is_alive()
+        return not self._idle.is_set()
 
     @property
     def paused(self) -> bool:
@@ -178,13 +179,12 @@ class Study:
             ParedownError: What ended the background run early.
             KeyboardInterrupt: Passed on after the background has stopped.
         """
-        if self._thread is not None:
-            try:
-                self._thread.join(timeout)
-            except KeyboardInterrupt:
-                self.cancel()
-                self._thread.join()
-                raise
+        try:
+            self._idle.wait(timeout)
+        except KeyboardInterrupt:
+            self.cancel()
+            self._idle.wait()
+            raise
         error, self._error = self._error, None
         if error is not None:
             raise error
@@ -232,8 +232,8 @@ class Study:
             if not self.running:
                 self._control.reset()
                 self._error = None
-                self._thread = threading.Thread(target=self._guarded, args=(steps_of, on_event), name="paredown-study", daemon=True)
-                self._thread.start()
+                self._idle.clear()
+                threading.Thread(target=self._guarded, args=(steps_of, on_event), name="paredown-study", daemon=True).start()
         return self
 
     def _guarded(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
@@ -242,6 +242,8 @@ class Study:
             self._work(steps_of, on_event)
         except BaseException as error:
             self._error = error
+        finally:
+            self._idle.set()
 
     def _work(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
         try:
