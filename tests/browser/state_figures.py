@@ -219,7 +219,7 @@ def spectrum() -> dict[str, Any]:
     return {
         "figure": {"data": data, "layout": layout},
         "mode": "selected",
-        "title": "Top eigenvalues of the Gauss–Newton matrix",
+        "title": "top eigenvalues, Gauss–Newton",
         "label": "Top 16 eigenvalues of block 4 fc2 and block 1 q",
         "legend": [
             {"label": "Block 4 fc2", "text": "trace 20.9 ± 1.4, λmax 3.37 ± 0.16"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -289,6 +290,31 @@ def test_inside_a_shadow_root_messages_go_through_the_queue(view: View) -> None:
     expect(view.cell(K0)).to_be_focused()
     view.page.mouse.click(*view.point("measured", 4))
     assert view.last("load_plan")["digest"] == "digest4"
+
+
+def test_panel_sends_objects_as_text(view: View) -> None:
+    state = {name: value if isinstance(value, (str, int)) else json.dumps(value) for name, value in states.minilm().items()}
+    view.mount(state, shadow=True)
+    view.drawn("front")
+    expect(view.page.locator(".pd-srow")).to_have_count(38)
+    summary = states.minilm()["summary"]
+    summary["rows"][0]["predicted"] = "7.77 MB"
+    view.set("summary", json.dumps(summary))
+    expect(view.page.locator(".pd-tbl td.pred").first).to_have_text("7.77 MB")
+
+
+def test_layers_outside_of_the_blocks_come_last_whatever_the_order(view: View) -> None:
+    state = states.minilm()
+    rows = state["sensitivity"]["rows"]
+    outside = [row for row in rows if row["block"] is None]
+    assert len(outside) > 1
+    state["sensitivity"]["rows"] = [outside[0], *(row for row in rows if row["block"] is not None), *outside[1:]]
+    view.mount(state)
+    shown = view.page.locator(".pd-srow")
+    expect(shown).to_have_count(len(rows))
+    assert shown.evaluate_all("(rows) => rows.map((row) => row.dataset.layer)")[-len(outside) :] == [row["layer"] for row in outside]
+    view.set("sensitivity", {**state["sensitivity"], "order": "largest"})
+    expect(shown).to_have_count(len(rows))
 
 
 def test_taking_it_down_leaves_nothing_listening(shown: View) -> None:

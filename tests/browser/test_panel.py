@@ -79,6 +79,20 @@ def test_two_sessions_see_the_run_and_each_has_a_plan_of_its_own(address: str, c
         eventually(lambda: grid(first) == loaded)
 
         eventually(lambda: "Done" in first.locator(".pd-run").inner_text(), 60)
+
+        # an edit changes what is predicted, on the screen
+        predicted = first.locator(".pd-tbl td.pred")
+        size, kl = predicted.nth(0), predicted.nth(2)
+        before = (size.inner_text(), kl.inner_text())
+        first.keyboard.press("2")
+        eventually(lambda: grid(first)[:3] == ["2", "2", "2"])
+        eventually(lambda: size.inner_text() != before[0] and kl.inner_text() != before[1])
+
+        # what the pointer is on lights up, from one cell to the next
+        cells = first.locator(".pd-grid [role=gridcell]")
+        for index in (8, 9):
+            cells.nth(index).hover()
+            eventually(lambda index=index: "hover" in (cells.nth(index).get_attribute("class") or ""))
         second.bring_to_front()
         eventually(lambda: points(second, "measured") == points(first, "measured"), 30)
         for watch in watches:

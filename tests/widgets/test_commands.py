@@ -58,6 +58,6 @@ def test_several_studies_get_an_address_each(study: FakeStudy) -> None:
 def test_an_explorer_can_be_put_into_an_app_of_ones_own(study: FakeStudy) -> None:
     explorer = Explorer(study)
     pane = explorer.servable()
-    assert pane.front["count"] == "22 measured"
+    assert json.loads(pane.front)["count"] == "22 measured"
     pane.close()
     explorer.close()

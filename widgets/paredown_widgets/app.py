@@ -14,6 +14,11 @@ from paredown_widgets.model import ExplorerModel
 from paredown_widgets.pump import Watcher
 
 ADDRESS = "127.0.0.1"
+PAGE = """
+body { margin: 12px; }
+@media (prefers-color-scheme: dark) { :root { --design-background-text-color: #e8ecf1; } body { background: #0e1216; } }
+"""
+"""Style of the page; dark where the system is. Panel hands its text colour down to the explorer, which follows it."""
 
 
 def serve(
@@ -40,7 +45,7 @@ def serve(
     several = [studies] if isinstance(studies, (str, Path)) or not isinstance(studies, Sequence) else list(studies)
     opened = [open_study(study) for study in several]
     panel_host.prepare()
-    pn.config.raw_css = ["body { margin: 12px; }"]
+    pn.config.raw_css = [PAGE]
     routes: dict[str, Callable[[], Any]] = {_route(study, opened): _session(study) for study in opened}
     if port == 0:
         port = _free_port()

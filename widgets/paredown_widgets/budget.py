@@ -45,7 +45,13 @@ def view(model: ExplorerModel) -> dict[str, Any]:
 
 
 def uniform_sizes(model: ExplorerModel) -> dict[int, int]:
-    """Bits to bytes of the uniform plans that stand as a ruler."""
+    """Bits to bytes of the uniform plans that stand as a ruler; worked out once for a problem."""
+    if "ruler" not in model.cache or model.cache["ruler"][0] is not model.problem:
+        model.cache["ruler"] = (model.problem, _uniform_sizes(model))
+    return model.cache["ruler"][1]
+
+
+def _uniform_sizes(model: ExplorerModel) -> dict[int, int]:
     sizes: dict[int, int] = {}
     for bits in _RULER:
         try:

@@ -10,7 +10,7 @@ import { createBudget } from "./budget.js";
 import { attr, h, mark, show, text } from "./dom.js";
 import { createFront } from "./front.js";
 import { createHeader } from "./header.js";
-import { createEmit, loadPlotly, watchTheme } from "./host.js";
+import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
 import { createKeys } from "./keys.js";
 import { createLink } from "./link.js";
 import { createLog } from "./log.js";
@@ -24,12 +24,12 @@ import { createSummary } from "./summary.js";
 /** A hidden page gets no animation frames; after this long it is drawn without one, ms. */
 const FRAME_WITHIN = 250;
 
-/** Run once, before the next frame or soon after. */
-function nextFrame(work) {
+/** Run once, after the next frame has been painted or soon after. */
+function afterFrame(work) {
   let done = false;
   const once = () => { if (!done) { done = true; clearTimeout(timer); work(); } };
   const timer = setTimeout(once, FRAME_WITHIN);
-  requestAnimationFrame(once);
+  requestAnimationFrame(() => setTimeout(once));
 }
 
 /** The line at the foot: how to read the marks, and the keys; what the last edit did takes the place of the keys. */
@@ -80,7 +80,7 @@ function createTabs(views, opened) {
  * @returns {() => void} takes everything down again
  */
 function render({ model, el }) {
-  const get = (name) => model.get(name);
+  const get = createGet(model);
   const emit = createEmit(model);
   const live = h("div", { class: "sr", "aria-live": "polite" });
   const ctx = { get, emit, link: createLink(get, emit), plotly: () => loadPlotly(model), say: (sentence) => text(live, sentence), cells: new Map() };
@@ -107,26 +107,35 @@ function render({ model, el }) {
   el.append(host);
   tabs.open("overview");
 
-  const panels = [header, runline, banner, budget, plan, summary, front, spectrum, sensitivity, log, foot];
+  const charts = [front, spectrum];
+  const panels = [header, runline, banner, budget, plan, summary, sensitivity, log, foot, ...charts];
   const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 
+  // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
   let pending = new Set(panels);
-  let scheduled = false;
+  let written = false;
+  let drawing = false;
   let answered = null;
   let closed = false;
   function schedule() {
-    if (scheduled || closed) return;
-    scheduled = true;
-    nextFrame(flush);
+    if (!written && !closed) queueMicrotask(write);
+    written = true;
   }
-  async function flush() {
-    scheduled = false;
+  function write() {
+    written = false;
     if (closed) return;
-    const now = pending;
+    const now = [...pending].filter((panel) => !charts.includes(panel));
+    for (const panel of now) { pending.delete(panel); panel.update(); }
+    if (!drawing) afterFrame(draw);
+    drawing = true;
+  }
+  async function draw() {
+    drawing = false;
+    if (closed) return;
     const seq = get("seq");
-    pending = new Set();
-    await Promise.all(panels.filter((panel) => now.has(panel)).map((panel) => panel.update()));
+    const now = charts.filter((chart) => pending.delete(chart));
+    await Promise.all(now.map((chart) => chart.update()));
     if (closed) return;
     if (seq !== answered && seq !== undefined) { answered = seq; emit({ type: "ack", seq }); }
     await picture();

@@ -23,8 +23,8 @@ export function createFront(ctx) {
       note.update(ready ? "" : state.empty || "The front appears here, plan by plan, while the study runs.");
       show(chart.el, ready);
       show(legend, ready);
-      text(count, state.count);
-      y.update(state.y_options ?? [], state.y);
+      text(count, ready ? state.count : "");
+      y.update(ready ? state.y_options ?? [] : [], state.y);
       return ready ? chart.update(state.figure, state.label) : undefined;
     },
     redraw: () => chart.redraw(),

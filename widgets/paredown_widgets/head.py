@@ -16,7 +16,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     dtype = record.layers[0].dtype if record.layers else ""
     return {
         "model": info.label if info else model.config.model,
-        "task": info.task_label if info else model.config.task,
+        "task": info.task_label if info else model.config.task if model.config.task != model.config.model else "",
         "notice": info.notice if info else "",
         "metric": numbers.capital(info.metric) if info else "",
         "baseline": f"{numbers.metric_text(baseline.metric)}, n {baseline.n}" if baseline else numbers.NONE,

@@ -23,6 +23,20 @@ export function createEmit(model) {
 }
 
 /**
+ * A function that reads a trait. Panel sends objects as JSON text, which is parsed once.
+ * @param {any} model @returns {(name: string) => any}
+ */
+export function createGet(model) {
+  const parsed = new Map(); // trait to [text, value]
+  return (name) => {
+    const value = model.get(name);
+    if (typeof value !== "string" || !(value.startsWith("{") || value === "null")) return value;
+    if (parsed.get(name)?.[0] !== value) parsed.set(name, [value, JSON.parse(value)]);
+    return parsed.get(name)[1];
+  };
+}
+
+/**
  * plotly.js: already on the page (Panel, a report) or unpacked once from the bundle widget that Python keeps one of per kernel.
  * @param {any} model @returns {Promise<any>}
  */

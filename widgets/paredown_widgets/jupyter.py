@@ -62,7 +62,6 @@ class ExplorerWidget(anywidget.AnyWidget):
     summary = traitlets.Dict().tag(sync=True)
     sensitivity = traitlets.Dict().tag(sync=True)
     front = traitlets.Dict().tag(sync=True)
-    accuracy = traitlets.Dict().tag(sync=True)
     spectrum = traitlets.Dict().tag(sync=True)
     log = traitlets.Dict().tag(sync=True)
     export = traitlets.Dict().tag(sync=True)

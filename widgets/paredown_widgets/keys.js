@@ -53,6 +53,7 @@ export function createKeys(ctx, { root, header, plan, summary }) {
     plan.point(target, event.buttons > 0);
   };
   document.addEventListener("pointerover", point, true);
+  root.addEventListener("pointerover", point, true); // within a shadow root (Panel) a move from one element to the next does not reach the document
 
   const outside = (event) => header.outside(event);
   document.addEventListener("pointerdown", outside, true);

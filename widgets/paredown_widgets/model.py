@@ -148,7 +148,9 @@ class ExplorerModel(param.Parameterized):
         record = self.record
         if record.info is not None:
             kept = any(KEEP in offered for offered in record.candidates.values())
-            own = record.info.schemes or (record.config and record.config.schemes) or ()  # the settings' own: a study of before they were facts
+            own = (
+                record.info.schemes or (record.config and record.config.schemes) or ()
+            )  # the settings' own: a study of before they were facts
             self.choices = SchemeChoices.of([*own, *(["keep"] if kept else [])])
         if [layer.name for layer in record.layers] != list(self.editor.schemes):
             self.labels = label_layers(record.layers)

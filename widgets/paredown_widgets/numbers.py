@@ -85,6 +85,8 @@ def with_error(value: float | None, error: float | None, unit: str = "") -> str:
     if error is None or not math.isfinite(error) or error <= 0:
         return significant(value) + tail
     decimals = _decimals(error)
+    if unit == "%" and error >= 0.1:
+        decimals = min(decimals, 1)  # the second decimal of a share of some hundred samples says nothing
     return f"{fixed(value, decimals)}{tail} ± {fixed(error, decimals)}"
 
 

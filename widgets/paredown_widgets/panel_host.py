@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,38 +19,40 @@ class ExplorerPane(AnyWidgetComponent):
     """The browser's view of one model, for one session.
 
     Panel's adapter has no messages, only values; `event` carries the last messages, numbered, so that none overwrites another.
+    Traits that are objects travel as JSON text: Bokeh walks through every value of a dict several times, which would cost more than
+    everything else between an edit and its figures.
     """
 
     _esm = _assets.esm("explorer")
     _stylesheets = [_assets.css()]  # noqa: RUF012  (Panel reads the class attribute)
+    _priority_changes = ["event"]  # noqa: RUF012  (Panel lets any other change wait 50 ms for company)
 
     event = param.Dict(default={}, doc="n: number of the last message; items: the last messages")
     bundle = param.String(default="")
     offline = param.Boolean(default=False)
     seq = param.Integer(default=0)
     theme = param.String(default="auto")
-    head = param.Dict(default={})
-    run = param.Dict(default={})
-    budget = param.Dict(default={})
-    grid = param.Dict(default={})
-    plan = param.Dict(default={})
-    what_if = param.Dict(default={})
-    summary = param.Dict(default={})
-    sensitivity = param.Dict(default={})
-    front = param.Dict(default={})
-    accuracy = param.Dict(default={})
-    spectrum = param.Dict(default={})
-    log = param.Dict(default={})
-    export = param.Dict(default={})
-    clipboard = param.Dict(default={})
-    error = param.Dict(default=None, allow_None=True)
+    head = param.String(default="{}")
+    run = param.String(default="{}")
+    budget = param.String(default="{}")
+    grid = param.String(default="{}")
+    plan = param.String(default="{}")
+    what_if = param.String(default="{}")
+    summary = param.String(default="{}")
+    sensitivity = param.String(default="{}")
+    front = param.String(default="{}")
+    spectrum = param.String(default="{}")
+    log = param.String(default="{}")
+    export = param.String(default="{}")
+    clipboard = param.String(default="{}")
+    error = param.String(default="null")
 
     def __init__(self, model: ExplorerModel, **params: Any) -> None:
         document = pn.state.curdoc  # of the session that is being made; None in a notebook or a test
         post = None if document is None else document.add_next_tick_callback
         self._seen = 0
         self._pump = Pump(model, self._take, post=post)
-        super().__init__(**{"sizing_mode": "stretch_width", **self._pump.first, **params})
+        super().__init__(**{"sizing_mode": "stretch_width", **_encoded(self._pump.first), **params})
         self.param.watch(self._receive, "event")
         self._pump.start()
         if document is not None:
@@ -65,13 +68,21 @@ class ExplorerPane(AnyWidgetComponent):
         self._pump.close()
 
     def _take(self, changed: Mapping[str, Any]) -> None:
-        self.param.update(**changed)
+        self.param.update(**_encoded(changed))
 
     def _receive(self, event: param.parameterized.Event) -> None:
         for message in (event.new or {}).get("items", ()):
             if message.get("n", 0) > self._seen:
                 self._seen = message["n"]
                 self._pump.receive(message)
+
+
+def _encoded(traits: Mapping[str, Any]) -> dict[str, Any]:
+    """Traits as Panel sends them: what is not a word or a number as JSON."""
+    return {
+        name: value if isinstance(value, (str, int)) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        for name, value in traits.items()
+    }
 
 
 def prepare() -> None:

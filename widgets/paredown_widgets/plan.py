@@ -8,7 +8,7 @@ from typing import Any
 from paredown.specs import KEEP, LayerRef, Scheme
 from paredown_widgets import numbers
 from paredown_widgets.model import COLORS, ExplorerModel
-from paredown_widgets.schemes import bits_of, describe
+from paredown_widgets.schemes import bits_of, describe_all
 
 _DTYPE_BITS = {"float32": "32", "float16": "16", "bfloat16": "16", "float64": "64"}
 _STEPS = 8  # of the sequential ramp q0..q7
@@ -79,7 +79,10 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "can_undo": editor.can_undo,
         "can_redo": editor.can_redo,
         "undo_label": editor.undo_label,
-        "schemes": [{"id": str(scheme), "label": describe(scheme)} for scheme in model.choices.schemes],
+        "schemes": [
+            {"id": str(scheme), "label": label}
+            for scheme, label in zip(model.choices.schemes, describe_all(model.choices.schemes), strict=True)
+        ],
         "bits": list(model.choices.bits),
         "color_by": model.color_by,
         "color_options": [{"id": key, "label": label} for key, label in COLORS.items()],
@@ -92,7 +95,9 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         },
         "status": model.status,
         "edits": model.edits(),
-        "empty": "" if editor.schemes else "The model's layers appear here as soon as it is loaded; press Run.",
+        "empty": ""
+        if editor.schemes
+        else "The model's layers appear here as soon as it is loaded" + ("." if model.running else "; press Run."),
     }
 
 

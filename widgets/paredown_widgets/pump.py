@@ -71,9 +71,14 @@ class Pump:
             self._acknowledged = int(message.get("seq", 0))
             self._drawn.set()
             return
-        handle(self.model, message)
-        self._hurry.set()
-        self.changed()
+        with self._flushing:
+            handle(self.model, message)
+            if self._acknowledged is None or self._acknowledged >= self._seq:  # the browser is at rest: no need for the thread
+                self._dirty.clear()
+                self._push_now(self.flush)
+            else:
+                self._hurry.set()
+                self.changed()
 
     def flush(self) -> bool:
         """Push what differs from the last push, as one message; says whether there was anything."""
@@ -106,14 +111,21 @@ class Pump:
             self._await_drawing()
             if self._stop.is_set():
                 return
-            self._dirty.clear()
+            with self._flushing:  # a message that is being handled may be pushed at once
+                wanted = self._dirty.is_set()
+                self._dirty.clear()
+            if not wanted:
+                continue
             self._hurry.clear()
-            try:
-                self._post(self._flush)
-            except Exception as error:
-                # the widget is gone or refused the state: say so in the model, which another view may show
-                self.model.error = {"text": f"The view could not be updated: {error}", "remedy": "display the explorer again"}
+            self._push_now(lambda: self._post(self._flush))
             self._hurry.wait(PERIOD)
+
+    def _push_now(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            # the widget is gone or refused the state: say so in the model, which another view may show
+            self.model.error = {"text": f"The view could not be updated: {error}", "remedy": "display the explorer again"}
 
     def _await_drawing(self) -> None:
         deadline = time.monotonic() + PATIENCE

@@ -23,7 +23,7 @@ _CAN = {
     "paused": ["resume", "cancel"],
     "failed": ["run"],
     "cancelled": ["run"],
-    "done": ["run"],
+    "done": [],
     "watching": [],
 }
 
@@ -71,11 +71,20 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         message = "runs in another process"
     busy = state in ("running", "watching")
     left, rate = _pace(model) if busy else ("", "")
+    have = {"baseline": record.baseline is not None, "sensitivity": record.sensitivity_complete, "search": len(record.plans) > 1}
     counted = f"{record.done} of {record.total}" if record.total and not finished else ""
     return {
         "state": state,
         "stages": [
-            {"id": stage, "label": name, "state": "done" if finished or i < at else "now" if i == at and state != "idle" else "todo"}
+            {
+                "id": stage,
+                "label": name,
+                "state": "now"
+                if i == at and state != "idle" and not finished
+                else "done"
+                if finished or i < at or have.get(stage)
+                else "todo",
+            }
             for i, (stage, name, *_) in enumerate(STAGES)
         ],
         "share": min(1.0, record.done / record.total) if record.total else 0.0,

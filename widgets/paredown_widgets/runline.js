@@ -13,12 +13,13 @@ export function createRunline(ctx, views) {
     pause: button("Pause after this step", { class: "icon quiet", icon: "pause", press: send("pause") }),
     cancel: button("Cancel", { class: "icon quiet", icon: "stop", press: send("cancel") }),
   };
+  const buttons = h("span", { class: "ctl" }, ...Object.values(controls));
   const stages = h("span", { class: "pd-stages", role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100 });
   const label = h("b");
   const parts = { detail: h("span"), left: h("span"), rate: h("span", { class: "opt" }), memory: h("span", { class: "opt" }), remedy: h("span", { class: "remedy" }) };
   const log = h("button", { type: "button", class: "btn quiet", on: { click: views.openLog } }, "Log");
   const words = h("span", { class: "words" }, h("span", { class: "lead" }, label, parts.detail), parts.left, parts.rate, parts.memory, parts.remedy, log);
-  const el = h("div", { class: "pd-run", role: "group", "aria-label": "Run" }, h("span", { class: "ctl" }, ...Object.values(controls)), stages, words);
+  const el = h("div", { class: "pd-run", role: "group", "aria-label": "Run" }, buttons, stages, words);
 
   let spoken = -SPEAK_EVERY;
   let state = "";
@@ -37,6 +38,7 @@ export function createRunline(ctx, views) {
       const failed = run.state === "failed";
       attr(el, "data-state", run.state);
       for (const [name, control] of Object.entries(controls)) show(control, run.can?.includes(name));
+      show(buttons, run.can?.length);
       keyed(stages, run.stages ?? [], (stage) => stage.id, () => h("i"), (bar, stage) => {
         attr(bar, "class", stage.state === "todo" ? null : stage.state);
         attr(bar, "title", stage.label);

@@ -32,6 +32,19 @@ def describe(scheme: Scheme) -> str:
     return ", ".join(parts)
 
 
+def describe_all(schemes: Sequence[Scheme]) -> list[str]:
+    """Schemes in words, without what all of them share; bits and groups are always said.
+
+    Example:
+        >>> describe_all([Scheme.parse("int3g64sym"), Scheme.parse("int4g64sym")])
+        ['3 bit, groups of 64', '4 bit, groups of 64']
+    """
+    words = [describe(scheme).split(", ") for scheme in schemes]
+    extras = [set(parts[2:]) for parts, scheme in zip(words, schemes, strict=True) if scheme.weight is not None]
+    shared = set[str]().union(*extras[:1]).intersection(*extras)
+    return [", ".join(part for part in parts if part not in shared) for parts in words]
+
+
 @dataclass(frozen=True)
 class SchemeChoices:
     """What a layer may get in this study, in rising order of size."""

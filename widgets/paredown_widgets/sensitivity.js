@@ -54,12 +54,13 @@ export function createSensitivity(ctx) {
       const rest = rows.slice(LARGEST_SHOWN);
       return [{ id: "largest", name: "", rows: [...rows.slice(0, LARGEST_SHOWN), sumRow(`${rest.length} smaller`, rest)] }];
     }
-    const out = [];
+    const byBlock = new Map();
     for (const row of rows) {
-      const id = row.block === null || row.block === undefined ? "" : String(row.block);
-      if (out.at(-1)?.id !== id) out.push({ id, name: names.get(id) ?? "", rows: [] });
-      out.at(-1).rows.push(row);
+      const id = String(row.block ?? "");
+      if (!byBlock.has(id)) byBlock.set(id, { id, name: names.get(id) ?? "", rows: [] });
+      byBlock.get(id).rows.push(row);
     }
+    const out = [...byBlock.values()].sort((left, right) => Number(!left.id) - Number(!right.id)); // what is in no block comes last, as in the plan
     if (rows.length <= MANY) return out;
     const folded = out.flatMap((group) => {
       if (!group.id) return [group];
@@ -92,6 +93,8 @@ export function createSensitivity(ctx) {
     el.style.setProperty("--lab", `${Math.min(112, Math.max(28, Math.round(longest * 5.6) + (arranged.some((group) => group.folded) ? 12 : 0)))}px`);
     el.classList.toggle("sorted", state.order === "largest" || arranged.some((group) => group.folded));
     keyed(ticks, scale.ticks, (tick) => tick.text, () => h("span"), (node, tick) => { text(node, tick.text); node.style.left = `${tick.at}%`; });
+    groups.style.setProperty("--lines", String(arranged.reduce((sum, group) => sum + group.rows.length, 0)));
+    groups.style.setProperty("--gaps", `${6 * (arranged.length - 1)}px`);
     bars = new Map();
     keyed(groups, arranged, (group) => `${state.order} ${group.id}`, () => h("div", { class: "pd-group" }, h("span", { class: "g" }), h("div")), (node, group) => {
       const [name, list] = node.children;
@@ -151,6 +154,7 @@ function displayFactor(rows) {
 /** The axis: it ends a little above the largest bar, unless one would flatten all the others; that one is broken instead. */
 function scaleOf(rows, factor, unit) {
   const tops = rows.map((row) => row.high).sort((left, right) => right - left);
+  if (!(tops[0] > 0)) return { max: 1, step: 1, ticks: [], unit }; // nothing is changed: there is no scale to show
   const max = Math.max(1e-12, tops.length > 3 && tops[0] > 2.5 * tops[2] ? 1.35 * tops[2] : 1.02 * tops[0]);
   const power = 10 ** Math.floor(Math.log10(max * factor));
   const step = [0.5, 1, 2, 4, 5].map((one) => one * power).find((one) => (max * factor) / one <= 4) ?? power * 5;

@@ -20,7 +20,6 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
     "summary": summary.view,
     "sensitivity": sensitivity.view,
     "front": front.view,
-    "accuracy": lambda model: front.view(model, "metric"),
     "spectrum": spectrum.view,
     "log": log.view,
     "export": exports.view,

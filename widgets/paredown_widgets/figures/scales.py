@@ -70,8 +70,9 @@ def fitted_range(
 ) -> list[float]:
     """Fits the front and the original; what lies outside sits on the edge."""
     if scale.log:
-        values = [p.y for p in (*searched, *uniform, *here)] or [value for _, value, _ in line]
-        values += [value for _, value, _ in line if value <= max(values) * 3]
+        values = [p.y for p in (*searched, *uniform, *here)]
+        alone = not (searched or uniform)  # until something is measured the line has the chart for itself; later it may leave at the top
+        values += [value for _, value, _ in line if alone or value <= max(values) * 3]
         low, high = log_range(values or [1e-3, 1.0])
         return [max(low, high - 6), high]
     baseline = model.record.baseline

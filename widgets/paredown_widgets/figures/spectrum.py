@@ -16,6 +16,7 @@ from paredown_widgets.model import ExplorerModel
 Json = dict[str, Any]
 _SERIES = (("a", "solid"), ("b", "5px,2px"))
 _MATRICES = {"ggn": "Gauss–Newton", "empirical_fisher": "empirical Fisher"}
+_RUNG = 0.22  # height of the rungs in their row; the number stands above them, nearer than the row before
 _GAP = 0.35  # decades between two columns of the small multiples
 
 
@@ -36,7 +37,7 @@ def view(model: ExplorerModel) -> Json:
     return {
         "figure": all_figure(model) if all_layers else spectrum_figure(model, names),
         "mode": model.spectrum_mode,
-        "title": f"Top eigenvalues of the {matrix} matrix",
+        "title": f"top eigenvalues, {matrix}",
         "legend": legend,
         "label": "; ".join(f"{item['label']} {item['text']}".strip() for item in legend),
         "empty": "",
@@ -137,7 +138,7 @@ def all_figure(model: ExplorerModel) -> Json:
         title = escape(labels[name].text)
         data.append(
             {
-                "type": "scatter", "uid": f"all:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(at), "name": title, "mode": "markers", "x": at, "y": [y + 0.24] * len(at),
+                "type": "scatter", "uid": f"all:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(at), "name": title, "mode": "markers", "x": at, "y": [y + _RUNG] * len(at),
                 "marker": {"symbol": "line-ns", "size": 6, "line": {"width": 1.6 if name in picked else 1.1, "color": token(ink)}},
                 "hovertext": [f"{title}<br>{_words(known[name])}<br>eigenvalue {numbers.significant(v)}" for v in values], "hoverinfo": "text",
             }
@@ -147,16 +148,24 @@ def all_figure(model: ExplorerModel) -> Json:
                 numbers.significant(values[0]),
                 ink if name in picked else "ink3",
                 x=column * width + high - low,
-                y=y + 0.7,
+                y=y + 0.64,
                 xanchor="right",
                 yanchor="middle",
             )
         )
     notes += [note(escape(column), x=i * width + (high - low) / 2, y=1, yref="paper", yanchor="bottom") for i, column in enumerate(columns)]
     ends = list(range(math.ceil(low), math.floor(high) + 1))
+    ends = ends[1:-1] if len(ends) > 3 else ends  # a label at a column's edge would touch its neighbour's
     marks = [ends[0], ends[-1]] if len(ends) > 1 else ends
     tick_at = [rounded(i * width + decade - low) for i in range(len(columns)) for decade in marks]
     tick_text = [f"10{str(decade).translate(numbers.RAISED)}" for _ in columns for decade in marks]
     x_axis = axis("", range=[-0.1, len(columns) * width], tickvals=tick_at, ticktext=tick_text, showgrid=False, ticklen=3, tickangle=0)
-    y_axis = axis("", range=[-0.1, len(rows) + 0.05], tickvals=[len(rows) - 1 - i + 0.24 for i in range(len(rows))], ticktext=[escape(r) for r in rows], showgrid=False, showline=False, ticks="")  # fmt: skip
-    return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, annotations=notes, margin={"l": 60, "r": 6, "t": 20, "b": 24})}
+    y_axis = axis("", range=[-0.1, len(rows) + 0.05], tickvals=[len(rows) - 1 - i + _RUNG for i in range(len(rows))], ticktext=[escape(r) for r in rows], showgrid=False, showline=False, ticks="")  # fmt: skip
+    rules = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y - 0.03, "y1": y - 0.03, "layer": "below", "line": {"color": token("line"), "width": 1}}
+        for y in range(1, len(rows))
+    ]  # fmt: skip
+    return {
+        "data": data,
+        "layout": layout(xaxis=x_axis, yaxis=y_axis, annotations=notes, shapes=rules, margin={"l": 60, "r": 6, "t": 20, "b": 24}),
+    }
