@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from paredown import models, tasks
+from paredown import tasks
 from paredown.apply import Variants, stored_tensors
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
@@ -54,13 +54,12 @@ class Session:
     _original: Observation | None = None
 
     @classmethod
-    def open(cls, config: StudyConfig, store: Store, loaded: LoadedModel | None, task: Task | None) -> Session:
-        """Load what the configuration names, where it is not given.
+    def open(cls, config: StudyConfig, store: Store, loaded: LoadedModel, task: Task | None) -> Session:
+        """Get ready to work: the task that the configuration names, where it is not given, the layers and their schemes.
 
         Raises:
-            ParedownError: If model or task can't be loaded, or the export format can hold some scheme for no layer at all.
+            ParedownError: If the task can't be loaded, or the export format can hold some scheme for no layer at all.
         """
-        loaded = loaded or models.load(config.model)
         task = task or tasks.load(config.task, loaded)
         layers = find_layers(loaded.model, dtype=loaded.dtype)
         held_out = task.batches("held_out", config.held_out_samples)
@@ -110,18 +109,6 @@ class Session:
             compressed = original
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         return compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
-
-    def check_same(self, info: ModelInfo | None) -> None:
-        """Refuse a model that is not the one that the study began with.
-
-        Raises:
-            ParedownError: If the weights differ.
-        """
-        if info is not None and info.digest != self.loaded.digest:
-            raise ParedownError(
-                f"the study was made with weights {info.digest} of {info.model}, but {self.loaded.id} has {self.loaded.digest};"
-                " give it the same model, or start a new study in another folder"
-            )
 
 
 def _offers(

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from paredown import export
+from paredown import export, models
 from paredown.errors import ParedownError
+from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
@@ -212,8 +213,10 @@ class Study:
         Raises:
             ParedownError: If the format can't hold the plan (names layer and reason; nothing is written), or it is for another model.
         """
-        session = self.session()
-        return export.write(session.loaded, session.layers, plan, folder, export_format or session.export_format)
+        loaded = self._loaded()
+        info = self.record().info
+        layers = self._session.layers if self._session else find_layers(loaded.model, dtype=loaded.dtype)
+        return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"))
 
     def session(self) -> Session:
         """The loaded model with its task; loads them on first use.
@@ -222,10 +225,20 @@ class Study:
             ParedownError: If they can't be loaded, or the weights are not those that the study began with.
         """
         if self._session is None:
-            session = Session.open(self.config, self.store, self._model, self._task)
-            session.check_same(self.record().info)
-            self._session = session
+            self._session = Session.open(self.config, self.store, self._loaded(), self._task)
         return self._session
+
+    def _loaded(self) -> LoadedModel:
+        """The model, loaded on first use; it must be the one that the study began with."""
+        if self._model is None:
+            self._model = models.load(self.config.model)
+        info = self.record().info
+        if info is not None and info.digest != self._model.digest:
+            raise ParedownError(
+                f"the study was made with weights {info.digest} of {info.model}, but {self._model.id} has {self._model.digest};"
+                " give it the same model, or start a new study in another folder"
+            )
+        return self._model
 
     def _in_background(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> Study:
         with self._starting:
@@ -240,10 +253,20 @@ class Study:
         """The background's last resort: the error is in the store by now, and `wait` raises it."""
         try:
             self._work(steps_of, on_event)
+            while not self._at_rest():
+                self._work(self._queued_plans, on_event)
         except BaseException as error:
             self._error = error
         finally:
             self._idle.set()
+
+    def _at_rest(self) -> bool:
+        """Whether nothing waits; said under the lock of `_in_background`, so that no plan is queued behind a thread that is about to end."""
+        with self._starting:
+            if self._waiting.empty():
+                self._idle.set()
+                return True
+            return False
 
     def _work(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
         try:
@@ -259,6 +282,8 @@ class Study:
             try:
                 steps_of(journal)
             except Cancelled:
+                while not self._waiting.empty():
+                    self._waiting.get()
                 journal.write("cancelled", message="cancelled; everything so far is saved, and the same command goes on from here")
             except KeyboardInterrupt:
                 journal.write("cancelled", message="interrupted; everything so far is saved, and the same command goes on from here")
@@ -307,4 +332,7 @@ class Study:
             if plan.digest not in journal.record.plans:
                 journal.write("plan", payload=[plan])
             if plan.digest not in journal.record.measurements:
-                steps.measure(session, journal, plan)
+                try:
+                    steps.measure(session, journal, plan)
+                except ParedownError as error:  # the run's own plans must not wait for a person's broken one
+                    journal.write("notice", message=f"the plan {plan.digest} could not be measured: {error}")
