@@ -38,9 +38,11 @@ def allocate(
             unknown layer or scheme, or two locks within a fused group disagree.
     """
     allowed = _allowed(problem, locked or {})
-    sizes = np.concatenate(problem.bytes).astype(float)
+    least = [int(size[mask].min()) for size, mask in zip(problem.bytes, allowed, strict=True)]
+    extra = np.concatenate([size - smallest for size, smallest in zip(problem.bytes, least, strict=True)])
+    unit = max(1, int(np.gcd.reduce(extra.astype(np.int64))))  # small whole numbers: the solver's tolerance is then far below one
     costs = np.concatenate(getattr(problem, objective))
-    smallest = problem.fixed_bytes + sum(int(size[mask].min()) for size, mask in zip(problem.bytes, allowed, strict=True))
+    smallest = problem.fixed_bytes + sum(least)
     if smallest > budget_bytes:
         held = f" with {', '.join(sorted(locked))} locked; unlock some" if locked else "; raise the budget or allow smaller schemes"
         raise ParedownError(f"no plan fits into {budget_bytes:,} bytes: the smallest possible has {smallest:,} bytes{held}")
@@ -53,7 +55,7 @@ def allocate(
         bounds=Bounds(np.zeros(len(costs)), np.concatenate(allowed).astype(float)),  # pyright: ignore[reportArgumentType]  (its stubs say float)
         constraints=[
             LinearConstraint(one_each, 1, 1),
-            LinearConstraint(sizes[None, :] / sizes.max(), -np.inf, (budget_bytes - problem.fixed_bytes) / sizes.max()),
+            LinearConstraint(extra[None, :] / unit, -np.inf, (budget_bytes - smallest) // unit),
         ],
         options={"mip_rel_gap": 1e-9},
     )
