@@ -159,6 +159,22 @@ def test_a_plan_of_ones_own_is_measured_in_the_background(finished, study_of, tm
         study.measure({"nowhere": KEEP})
 
 
+def test_a_script_may_end_while_its_study_works(llama, tmp_path):
+    """The interpreter leaves in good order, with what was computed kept: no abort from a thread inside torch."""
+    code = (
+        "import sys\n"
+        "from paredown import Study, StudyConfig\n"
+        f"config = StudyConfig(model={llama.id!r}, task='demo:lm', schemes=('int4g64sym',), calibration_samples=4)\n"
+        f"study = Study({str(tmp_path / 'study')!r}, config).start()\n"
+        "while 'baseline' != study.record().stage: pass\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Study(tmp_path / "study").record().state == "cancelled"
+
+
 def test_one_run_at_a_time_and_readers_are_welcome(finished, study_of, tmp_path):
     first = study_of(tmp_path / "study")
     first.start(lambda event: first.pause() if event.kind == "layers" else None)

@@ -107,8 +107,8 @@ function render({ model, el }) {
   el.append(host);
   tabs.open("overview");
 
-  const charts = [front, spectrum];
-  const panels = [header, runline, banner, budget, plan, summary, sensitivity, log, foot, ...charts];
+  const charts = [sensitivity, front, spectrum];
+  const panels = [header, runline, banner, budget, plan, summary, log, foot, ...charts];
   const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 

@@ -15,7 +15,7 @@ from paredown_widgets import numbers, picture, run
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.figures.style import paper
-from paredown_widgets.handlers import handle
+from paredown_widgets.handlers import handle, queue
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.pump import Watcher
 from paredown_widgets.tables import layer_table
@@ -233,12 +233,14 @@ class Explorer:
         """Have the plan measured in the background; the point appears when it is done.
 
         Raises:
-            ParedownError: If there is no plan yet.
+            ParedownError: If there is no plan yet, or the layers are not all priced.
         """
         plan = self.plan
         if plan is None:
             raise ParedownError("there is no plan to measure yet; run the study first")
-        self._do({"type": "measure"})
+        if plan.digest not in self.model.record.measurements:
+            queue(self.model, plan)  # here and not behind the button's thread, so that `wait` and `await` wait for it
+            self.model.changed()
         return plan
 
     def export(self, path: str | Path) -> Path:

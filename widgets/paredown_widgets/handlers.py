@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import Scheme
+from paredown.specs import Plan, Scheme
 from paredown_widgets.exports import as_python, export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
 
@@ -146,16 +146,17 @@ def _measure(model: ExplorerModel, message: Message) -> None:
     if plan.digest in model.record.measurements:
         return
     model.pending.add(plan.digest)
-    schemes = dict(plan.schemes)
-    _in_background(model, lambda: _queue(model, plan.digest, schemes))
+    _in_background(model, lambda: queue(model, plan))
     model.changed()
 
 
-def _queue(model: ExplorerModel, digest: str, schemes: Mapping[str, Scheme]) -> None:
+def queue(model: ExplorerModel, plan: Plan) -> None:
+    """Have a plan measured; it is queued when this returns."""
+    model.pending.add(plan.digest)
     try:
-        model.study.measure(schemes)
+        model.study.measure(dict(plan.schemes))
     except BaseException:
-        model.pending.discard(digest)
+        model.pending.discard(plan.digest)
         raise
 
 

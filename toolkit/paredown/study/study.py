@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import traceback
@@ -246,8 +247,14 @@ class Study:
                 self._control.reset()
                 self._error = None
                 self._idle.clear()
+                atexit.register(self._stop_at_exit)
                 threading.Thread(target=self._guarded, args=(steps_of, on_event), name="paredown-study", daemon=True).start()
         return self
+
+    def _stop_at_exit(self) -> None:
+        """An interpreter that ends under a thread inside torch would abort; what is in flight is lost, and no more."""
+        self.cancel()
+        self._idle.wait()
 
     def _guarded(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
         """The background's last resort: the error is in the store by now, and `wait` raises it."""
@@ -257,16 +264,20 @@ class Study:
                 self._work(self._queued_plans, on_event)
         except BaseException as error:
             self._error = error
-        finally:
-            self._idle.set()
+            with self._starting:
+                self._rest()
 
     def _at_rest(self) -> bool:
         """Whether nothing waits; said under the lock of `_in_background`, so that no plan is queued behind a thread that is about to end."""
         with self._starting:
             if self._waiting.empty():
-                self._idle.set()
+                self._rest()
                 return True
             return False
+
+    def _rest(self) -> None:
+        atexit.unregister(self._stop_at_exit)
+        self._idle.set()
 
     def _work(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
         try:
@@ -322,6 +333,7 @@ class Study:
     def _queued_plans(self, journal: Journal) -> None:
         complete = journal.record.state == "done"
         session = self._begin(journal)
+        journal.stage("measure", "Measuring a plan")
         self._measure_waiting(session, journal)
         journal.write("finished" if complete else "cancelled", message="done" if complete else "measured; the run itself is not finished")
 
