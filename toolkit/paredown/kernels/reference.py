@@ -8,9 +8,6 @@ from torch.nn import functional
 
 from paredown.kernels.packing import Packed, unpack, unpack_codes
 
-NAME = "reference (dequantized on each call)"
-"""What a measurement names as its kernel."""
-
 
 def dequantize(packed: Packed) -> Tensor:
     """The weight s (q - z), float32 [out, in]."""
