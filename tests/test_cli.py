@@ -384,3 +384,19 @@ def test_ctrl_c_in_a_run_then_the_same_command(paredown: Paredown, study: Path, 
     assert err == "paredown: interrupted; what was written is kept, and the same command goes on from there\n"
     assert json.loads(paredown("status", folder, "--json").out)["state"] == "cancelled"
     assert paredown("run", MODEL, "--study", folder, *SIZE, "--json").out == paredown("plans", study, "--json").out
+
+
+def test_what_libraries_print_stays_out_of_the_json():
+    """From Python and from C, whose buffer is written late."""
+    code = (
+        "import ctypes\n"
+        "from paredown.cli_output import only_json, print_json\n"
+        "with only_json():\n"
+        "    print('from Python')\n"
+        "    ctypes.CDLL(None).puts(b'from C')\n"
+        "print_json({'a': 1})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"a": 1}
+    assert "from C" in done.stderr
+    assert "from Python" in done.stderr

@@ -253,7 +253,7 @@ def test_another_model_is_refused(finished, config, austen, llama, tmp_path):
 
     other = dataclasses.replace(llama, digest="0123456789abcdef")
     with pytest.raises(ParedownError, match=r"was made with weights .* has 0123456789abcdef"):
-        Study(finished.folder, config, model=other, task=austen).session()
+        Study(finished.folder, config, model=other, task=austen).loaded()
 
 
 def test_control_cancels_out_of_a_pause():

@@ -11,7 +11,7 @@ from typing import Annotated, get_args
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, print_json, print_plans, rows
+from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
 from paredown.errors import ParedownError
 from paredown.record import Record
 from paredown.specs import ExportFormat, StudyConfig
@@ -101,7 +101,9 @@ def run(
     )
     work = Study(folder, config)
     if as_json:
-        print_json(rows(work.run()))
+        with only_json():
+            record = work.run()
+        print_json(rows(record))
         return
     console.print(f"Study {folder}: {model} on {config.task}", markup=False)
     with Progress(
@@ -188,25 +190,23 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write a plan as a checkpoint (compressed-tensors, which plain transformers loads), with the plan's JSON beside it."""
-    from paredown.export import load_plan
+    from paredown.export import load_plan, native
     from paredown.study import Study
 
     asked_format = _format(export_format) if export_format else None
     opened = Study(study)
     if plan is not None and plan.endswith(".json") and bits is None:
-        session = opened.session()
-        chosen = load_plan(plan, model_digest=session.loaded.digest, layers=session.layers)
+        chosen = load_plan(plan, model_digest=opened.loaded().digest)
     else:
         chosen = opened.choose(plan, bits=bits)
-    session = opened.session()
-    chosen_format = asked_format or session.export_format
-    folder = opened.export(chosen, to, export_format=chosen_format)
+    folder = opened.export(chosen, to, export_format=asked_format)
+    chosen_format = "paredown" if (folder / native.WEIGHTS).exists() else "compressed-tensors"
     written = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     if as_json:
         print_json({"folder": str(folder), "plan": chosen.digest, "bytes": written, "format": chosen_format})
     else:
         console.print(f"Wrote plan {chosen.digest} ({chosen.found_by}) to {folder}: {megabytes(written)}", markup=False)
-        console.print(f"Load it:  {how_to_load(folder, type(session.loaded.model).__name__, chosen_format)}", markup=False)
+        console.print(f"Load it:  {how_to_load(folder, type(opened.loaded().model).__name__, chosen_format)}", markup=False)
 
 
 @app.command(epilog="Example: paredown fetch sentiment vision")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +148,21 @@ def how_to_load(folder: Path, architecture: str, export_format: str) -> str:
 def megabytes(size: int) -> str:
     """A size in words."""
     return f"{size / 1e6:.3g} MB"
+
+
+@contextmanager
+def only_json() -> Iterator[None]:
+    """Send what libraries print to standard error meanwhile, from C too (as HiGHS does), so that standard output holds JSON alone."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        ctypes.CDLL(None).fflush(None)  # C keeps what it printed until its own buffer is written
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def print_json(value: Any, *, indent: int | None = 1) -> None:

@@ -214,7 +214,7 @@ class Study:
         Raises:
             ParedownError: If the format can't hold the plan (names layer and reason; nothing is written), or it is for another model.
         """
-        loaded = self._loaded()
+        loaded = self.loaded()
         info = self.record().info
         layers = self._session.layers if self._session else find_layers(loaded.model, dtype=loaded.dtype)
         return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"))
@@ -226,11 +226,15 @@ class Study:
             ParedownError: If they can't be loaded, or the weights are not those that the study began with.
         """
         if self._session is None:
-            self._session = Session.open(self.config, self.store, self._loaded(), self._task)
+            self._session = Session.open(self.config, self.store, self.loaded(), self._task)
         return self._session
 
-    def _loaded(self) -> LoadedModel:
-        """The model, loaded on first use; it must be the one that the study began with."""
+    def loaded(self) -> LoadedModel:
+        """The model, loaded on first use.
+
+        Raises:
+            ParedownError: If it can't be loaded, or its weights are not those that the study began with.
+        """
         if self._model is None:
             self._model = models.load(self.config.model)
         info = self.record().info
