@@ -69,9 +69,7 @@ def main() -> int:
                 sections.append(f"## {script.stem}\n\nFailed with exit code {done.returncode}.")
                 continue
             sections.append(f"## {script.stem}\n\n{table(json.loads(results.read_text(encoding='utf-8')))}")
-    head = (
-        f"# Benchmarks\n\nMeasured by these scripts on {date.today().isoformat()}: {machine()}.\nA ratio above 1 means that ours is ahead.\n"
-    )
+    head = f"# Benchmarks\n\nMeasured by these scripts on {date.today().isoformat()}: {machine()}.\nA ratio above 1 means that ours is ahead.\n"
     (HERE / "RESULTS.md").write_text(head + "\n" + "\n\n".join(sections) + "\n", encoding="utf-8")
     print(f"wrote {HERE / 'RESULTS.md'}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
