@@ -28,7 +28,24 @@ from paredown_widgets.commands import main
 MODEL = str(Path(__file__).parents[1] / "data" / "fixtures" / "tiny-llama-austen")
 SIZE = ["--task", "demo:lm", "--calibration", "2", "--held-out", "2", "--schemes", "int3g64sym,int8g64sym"]
 COMMANDS = ("run", "status", "plans", "export", "report", "app", "fetch")
-ROW = {"plan", "found_by", "bytes", "ratio", "metric", "value", "low", "high", "loss", "kl", "kl_sd", "predicted_kl", "flips", "n", "split"}
+ROW = {
+    "plan",
+    "found_by",
+    "bytes",
+    "ratio",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "loss",
+    "kl",
+    "kl_sd",
+    "predicted_kl",
+    "flips",
+    "n",
+    "split",
+    "on_front",
+}
 
 
 class Said(NamedTuple):

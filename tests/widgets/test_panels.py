@@ -178,6 +178,19 @@ def test_the_front_draws_an_edited_plan_hollow_and_linked(model: ExplorerModel) 
     assert traces["plan"]["y"] == pytest.approx([prediction.loss_increase], rel=1e-5)
 
 
+def test_the_answer_is_the_front_of_what_was_measured(model: ExplorerModel) -> None:
+    """Stairs that fall in KL, with no measured plan below them on the left, uniform ones included."""
+    traces = {trace["uid"]: trace for trace in front.front_figure(model, "kl")["data"]}
+    best = list(zip(traces["best"]["x"], traces["best"]["y"], strict=True))
+    assert best == sorted(best)
+    assert [y for _, y in best] == sorted((y for _, y in best), reverse=True)
+    for uid in ("measured", "uniform"):
+        for x, y in zip(traces[uid]["x"], traces[uid]["y"], strict=True):
+            assert (x, y) in best or any(a <= x and b <= y for a, b in best)
+    metric = next(trace for trace in front.front_figure(model, "metric")["data"] if trace["uid"] == "best")
+    assert metric["y"] == sorted(metric["y"])  # accuracy rises
+
+
 def test_values_of_the_front_are_those_of_the_store(model: ExplorerModel) -> None:
     trace = next(t for t in front.front_figure(model, "kl")["data"] if t["uid"] == "measured")
     for digest, x, y, up in zip(trace["customdata"], trace["x"], trace["y"], trace["error_y"]["array"], strict=True):

@@ -17,6 +17,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from paredown.record import Record
+from paredown.search import measured_front
 from paredown.specs import Event, Measurement, Plan
 
 console = Console(highlight=False, soft_wrap=True)
@@ -63,6 +64,7 @@ class Bars:
 def rows(record: Record) -> list[dict[str, Any]]:
     """The measured plans for a program to read, largest first."""
     original = record.info.bytes if record.info else 0
+    front = _front(record)
     return [
         {
             "plan": plan.digest,
@@ -80,6 +82,7 @@ def rows(record: Record) -> list[dict[str, Any]]:
             "flips": measured.flips,
             "n": measured.n,
             "split": measured.split,
+            "on_front": plan.digest in front,
         }
         for plan, measured in _pairs(record)
     ]
@@ -94,7 +97,9 @@ def print_plans(record: Record) -> None:
     table = Table(
         title=f"{info.label}, {info.task_label}: held-out, {next(iter(record.measurements.values())).n} samples", title_justify="left"
     )
+    front = _front(record)
     for heading, side in (
+        ("", "left"),
         ("plan", "left"),
         ("size", "right"),
         ("smaller", "right"),
@@ -108,6 +113,7 @@ def print_plans(record: Record) -> None:
         table.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
     for plan, measured in _pairs(record):
         table.add_row(
+            "•" if plan.digest in front else "",
             plan.found_by,
             megabytes(measured.bytes),
             f"{info.bytes / measured.bytes:.1f}x",
@@ -119,6 +125,7 @@ def print_plans(record: Record) -> None:
             plan.digest[:8],
         )
     Console(width=None if console.is_terminal else WIDE).print(table)
+    console.print("• on the front: no measured plan is both smaller and nearer to the original")
     for line in (*_misfits(record), info.notice):
         if line:
             console.print(line, markup=False)
@@ -168,6 +175,14 @@ def only_json() -> Iterator[None]:
 def print_json(value: Any, *, indent: int | None = 1) -> None:
     """Print for a program; numbers that are not finite have no JSON and are a fault of ours."""
     print(json.dumps(value, indent=indent, allow_nan=False), flush=True)
+
+
+def _front(record: Record) -> set[str]:
+    """Digests of the measured plans that no other beats in both bytes and damage: KL, or the loss where the task offers no KL."""
+    damage = {digest: m.kl if m.kl is not None else m.loss for digest, m in record.measurements.items()}
+    return set(
+        measured_front({digest: (record.measurements[digest].bytes, value) for digest, value in damage.items() if value is not None})
+    )
 
 
 def _pairs(record: Record) -> list[tuple[Plan, Measurement]]:

@@ -6,7 +6,7 @@ import { emptyNote, h, mark, segments, show, star, text } from "./dom.js";
 export function createFront(ctx) {
   const count = h("span", { class: "sub" });
   const y = segments("Vertical axis", (id) => ctx.emit({ type: "y", id }));
-  const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted front"), h("span", {}, mark("measured"), "measured"), h("span", {}, mark("uniform"), "uniform"),
+  const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted"), h("span", {}, mark("measured"), "measured, front"), h("span", {}, mark("uniform"), "uniform"),
     h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan, measured and predicted" })));
   const chart = createChart({
     name: "front", plotly: ctx.plotly, say: ctx.say,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from paredown.search import measured_front
 from paredown.specs import Measurement
 from paredown_widgets import numbers
 from paredown_widgets.budget import uniform_sizes
@@ -51,7 +52,7 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
         quantity: What the vertical axis shows.
 
     Returns:
-        ``data`` and ``layout``. Traces by `uid`: band, front, measured, uniform, link, was, plan. Points of `measured` and
+        ``data`` and ``layout``. Traces by `uid`: band, front, best (the front of what was measured), measured, uniform, link, was, plan. Points of `measured` and
         `uniform` carry the plan's digest as `customdata`.
     """
     scale = scale_of(model, quantity)
@@ -63,6 +64,7 @@ def front_figure(model: ExplorerModel, quantity: Quantity) -> Json:
     x_range = log_range([p.x for p in (*searched, *uniform)] + [x for x, *_ in line] + [p.x for p in (*here, *was)] or [1.0, 10.0], 0.05)
     data = [
         *_line_traces(line, y_range, scale),
+        *_measured_front([*searched, *uniform], y_range, scale, higher=quantity == "metric" and _higher(model)),
         _points(searched, "measured", "measured", y_range, scale, {"symbol": "circle", "size": 7, "color": token("measured"), "line": {"width": 1, "color": token("surface")}}),
         _points(uniform, "uniform", "uniform", y_range, scale, {"symbol": "diamond", "size": 10, "color": token("surface"), "line": {"width": 1.6, "color": token("uniform")}}),
         *_stars(here, was, y_range, scale),
@@ -204,6 +206,25 @@ def _line_traces(line: list[tuple[float, float, float]], y_range: list[float], s
             "type": "scatter", "uid": "front", "name": "predicted front", "mode": "lines", "x": xs, "y": [rounded(v) for _, v, _ in line],
             "line": {"color": token("predicted"), "width": 1.4}, "hoverinfo": "skip",
         },
+    ]  # fmt: skip
+
+
+def _higher(model: ExplorerModel) -> bool:
+    return model.record.info is not None and model.record.info.higher_is_better
+
+
+def _measured_front(points: list[Point], y_range: list[float], scale: Scale, *, higher: bool) -> list[Json]:
+    """The answer: at each size the best plan that was measured, as stairs through the plans that no other beats in both."""
+    by_digest = {p.digest: p for p in points}
+    best = [by_digest[digest] for digest in measured_front({p.digest: (p.x, -p.y if higher else p.y) for p in points})]
+    if len(best) < 2:
+        return []
+    return [
+        {
+            "type": "scatter", "uid": "best", "name": "front of the measured plans", "mode": "lines", "x": [rounded(p.x) for p in best],
+            "y": [rounded(on_edge(p.y, y_range, scale)[0]) for p in best],
+            "line": {"color": token("measured", 0.7), "width": 1.2, "shape": "hv"}, "hoverinfo": "skip",
+        }
     ]  # fmt: skip
 
 
