@@ -7,6 +7,9 @@ Gauss-Newton matrix: no labels, one backward pass.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,12 @@ from paredown.tasks import Batch, Task
 
 EIGENBASIS_CLASSES = 64
 """Up to so many classes the signs are drawn in the eigenbasis of M, which leaves a fifth of the noise (`output_probe`)."""
+
+
+def generator_for(seed: int, purpose: str, ids: Sequence[int] = ()) -> torch.Generator:
+    """A generator of its own for each purpose and batch: what it draws depends on nothing that was drawn before, nor on the process."""
+    digest = hashlib.blake2b(repr((seed, purpose, *ids)).encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") % 2**63)
 
 
 def output_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
@@ -30,15 +39,29 @@ def output_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
     Returns:
         u, [units, classes]; independent between units, so that tokens of one sequence don't mix in expectation.
     """
+    if logits.shape[-1] <= EIGENBASIS_CLASSES:
+        columns = output_columns(logits)
+        return torch.einsum("kuc,uk->uc", columns, _signs(logits.shape[0], len(columns), logits, generator))
     probabilities = logits.detach().softmax(-1)
-    signs = torch.randint(0, 2, probabilities.shape, generator=generator, dtype=probabilities.dtype) * 2 - 1
-    if probabilities.shape[-1] > EIGENBASIS_CLASSES:
-        root = probabilities.sqrt()
-        return root * signs - probabilities * (root * signs).sum(-1, keepdim=True)
-    matrix = torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None, :]
-    values, vectors = torch.linalg.eigh(matrix.double())
-    values[:, 0] = 0  # the constant vector's; the solver leaves some 1e-17, whose root would show
-    return (vectors @ (values.clamp(min=0).sqrt() * signs.double())[:, :, None])[:, :, 0].to(logits.dtype)
+    # in place: with a vocabulary of 49k each further copy takes 200 MB a thousand tokens
+    probe = probabilities.sqrt().mul_(_signs(*logits.shape, logits, generator))
+    return probe.addcmul_(probabilities, probe.sum(-1, keepdim=True), value=-1)
+
+
+def output_columns(logits: Tensor) -> Tensor:
+    r"""The columns \(u_k = \sqrt{\lambda_k}\, q_k\) with \(\sum_k u_k u_k^\top = \mathrm{diag}(p) - p p^\top\) for each row.
+
+    Each sent backward, they give the Gauss-Newton matrix exactly; for two classes a single one does.
+
+    Args:
+        logits: z, [units, classes].
+
+    Returns:
+        [classes - 1, units, classes]; the eigenvalue 0 of the constant vector is left out.
+    """
+    probabilities = logits.detach().double().softmax(-1)
+    values, vectors = torch.linalg.eigh(torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None, :])
+    return (vectors * values.clamp(min=0).sqrt()[:, None, :])[:, :, 1:].permute(2, 0, 1).to(logits.dtype)
 
 
 def probe_objective(model: nn.Module, task: Task, *, seed: int) -> Objective:
@@ -49,10 +72,14 @@ def probe_objective(model: nn.Module, task: Task, *, seed: int) -> Objective:
 
     def probe(batch: Batch) -> Tensor:
         logits = task.predictions(model, batch).logits
-        generator = torch.Generator().manual_seed(hash((seed, *batch.ids)) % 2**63)
-        return (logits * output_probe(logits, generator)).sum()
+        return (logits * output_probe(logits, generator_for(seed, "probe", batch.ids))).sum()
 
     def loss(batch: Batch) -> Tensor:
         return task.loss(model, batch).sum()
 
     return probe if task.offers_probabilities else loss
+
+
+def _signs(units: int, classes: int, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs [units, classes]; drawn on the CPU, so that they are the same on every device."""
+    return torch.empty(units, classes, dtype=like.dtype).bernoulli_(0.5, generator=generator).mul_(2).sub_(1).to(like.device)
