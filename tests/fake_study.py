@@ -18,7 +18,7 @@ from paredown.search import Problem, allocate
 from paredown.specs import (
     KEEP,
     Candidate,
-    CurvatureEstimate,
+    EigenvalueEstimate,
     LayerRef,
     Measurement,
     Metric,
@@ -26,6 +26,7 @@ from paredown.specs import (
     Plan,
     Scheme,
     StudyConfig,
+    TraceEstimate,
 )
 from paredown.store import Store
 
@@ -80,9 +81,13 @@ def candidates(layer: LayerRef, index: int) -> list[Candidate]:
     return result
 
 
-def curvature(layer: LayerRef, index: int) -> CurvatureEstimate:
+def curvature(layer: LayerRef, index: int) -> tuple[TraceEstimate, EigenvalueEstimate]:
     trace = 5000 * _damage(layer, index, 4)
-    return CurvatureEstimate(layer.name, "ggn", trace, 0.06 * trace, tuple(0.3 * trace * 0.6**rank for rank in range(6)), 256, 64, 0)
+    top = tuple(0.3 * trace * 0.6**rank for rank in range(6))
+    return (
+        TraceEstimate(layer.name, "ggn", trace, 0.06 * trace, 0.0, 256, 1, 0),
+        EigenvalueEstimate(layer.name, "ggn", top, (0.0,) * len(top), (), (), 64, 0, 0),
+    )
 
 
 def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: str = "kl") -> ModelInfo:
@@ -261,7 +266,7 @@ class FakeStudy:
                 add("fake", "sensitivity", "error", message=f"{layer.name}: out of memory; use fewer calibration samples, then run again")
                 return
             total = len(self.layers)
-            add("fake", "sensitivity", "curvature", layer=layer.name, done=index, total=total, payload=[curvature(layer, index)])
+            add("fake", "sensitivity", "curvature", layer=layer.name, done=index, total=total, payload=curvature(layer, index))
             add("fake", "sensitivity", "candidates", layer=layer.name, done=index + 1, total=total, payload=candidates(layer, index))
             yield
         found = self.plans()

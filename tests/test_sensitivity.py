@@ -29,7 +29,7 @@ def priced(seen, units=None, schemes=SCHEMES, layer=LAYER):
 
 
 def test_candidates_come_with_rising_bytes_and_falling_damage():
-    candidates, curvature = priced(captured())
+    candidates, trace, _ = priced(captured())
     keep, *others = candidates
     assert keep.scheme == KEEP
     assert (keep.loss_increase, keep.output_error) == (0, 0)
@@ -38,7 +38,7 @@ def test_candidates_come_with_rising_bytes_and_falling_damage():
         values = [getattr(c, name) for c in others]
         assert values == sorted(values, reverse=True)
         assert min(values) > 0
-    assert curvature.trace == pytest.approx(
+    assert trace.value == pytest.approx(
         float(torch.cat([p.transpose(1, 2) @ a for p, a in dense(captured())]).square().sum()) / 40, rel=1e-5
     )
 
@@ -52,7 +52,7 @@ def test_prediction_is_the_quadratic_form_of_the_rounding_error():
     from paredown.methods import compress, dequantize
 
     seen = captured()
-    candidates, _ = priced(seen)
+    candidates, *_ = priced(seen)
     parts = seen.batches[0][0]
     per_sample = (parts.gradients.double().transpose(1, 2) @ parts.inputs.double()).flatten(1)
     for candidate in candidates[1:]:
@@ -65,22 +65,22 @@ def test_prediction_is_the_quadratic_form_of_the_rounding_error():
 
 
 def test_units_scale_the_loss_per_unit():
-    once, _ = priced(captured())
-    thrice, _ = priced(captured(), units=torch.full((40,), 3))
+    once, *_ = priced(captured())
+    thrice, *_ = priced(captured(), units=torch.full((40,), 3))
     for a, b in zip(once[1:], thrice[1:], strict=True):
         assert a.loss_increase == pytest.approx(3 * b.loss_increase)
 
 
 def test_a_group_size_that_does_not_divide_is_said_in_the_candidate():
-    (_, candidate), _ = priced(captured(), schemes=[Scheme.parse("int4g128")])
+    (_, candidate), *_ = priced(captured(), schemes=[Scheme.parse("int4g128")])
     assert str(candidate.effective) == "int4g64"
     assert "128" in candidate.note
 
 
 def test_a_layer_that_is_offered_nothing_is_kept():
-    candidates, curvature = priced(captured(), schemes=[])
+    candidates, trace, _ = priced(captured(), schemes=[])
     assert [c.scheme for c in candidates] == [KEEP]
-    assert curvature.trace > 0
+    assert trace.value > 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -90,13 +90,13 @@ def test_broken_gradients_name_the_layer(bad):
 
 
 def test_a_layer_without_gradient_costs_nothing_and_is_no_nan():
-    candidates, curvature = priced(captured(scale=0.0))
+    candidates, trace, _ = priced(captured(scale=0.0))
     assert all(c.loss_increase == 0 for c in candidates)
-    assert curvature.trace == 0
+    assert trace.value == 0
 
 
 def test_one_sample_has_full_uncertainty():
-    candidates, _ = priced(captured(samples=1))
+    candidates, *_ = priced(captured(samples=1))
     assert all(c.loss_increase_sd == pytest.approx(c.loss_increase) for c in candidates)
 
 

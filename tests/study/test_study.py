@@ -26,10 +26,11 @@ def test_a_run_measures_the_original_uniform_and_searched_plans(finished):
     assert record.baseline is not None
     assert record.baseline.kl == 0
     assert record.baseline.flips == 0
-    for name, estimate in record.curvature.items():
-        assert estimate.trace > 0, name
-        assert list(estimate.top_eigenvalues) == sorted(estimate.top_eigenvalues, reverse=True)
-        assert estimate.trace_sd < estimate.trace
+    for layer in record.layers:
+        known = record.estimates(layer.name)
+        assert known.trace.value > 0, layer.name
+        assert list(known.eigenvalues.top) == sorted(known.eigenvalues.top, reverse=True)
+        assert known.trace.data_sd < known.trace.value
 
 
 def test_more_bits_hurt_less_in_prediction_and_in_measurement(finished):

@@ -117,7 +117,7 @@ def test_colours_are_steps_of_the_ramp_and_rise_with_the_value(model: ExplorerMo
     cells = snapshot(model)["plan"]["cells"]
     assert {cell["color"] for cell in cells.values()} <= set(range(8))
     if color_by == "trace":
-        ranked = sorted(cells, key=lambda name: model.record.curvature[name].trace)
+        ranked = sorted(cells, key=lambda name: model.record.estimates(name).trace.value)
         colors = [cells[name]["color"] for name in ranked]
         assert colors == sorted(colors)
         assert colors[0] < colors[-1]
@@ -219,7 +219,7 @@ def test_spectra_show_the_selected_layers_or_all(model: ExplorerModel) -> None:
     go.Figure(paper(view["figure"]))
     assert [item["label"] for item in view["legend"]] == ["Block 0 o", "Block 0 fc1"]
     first = next(t for t in view["figure"]["data"] if t["uid"] == f"ranks:{names[4]}")
-    assert first["x"] == pytest.approx(list(model.record.curvature[names[4]].top_eigenvalues), rel=1e-5)
+    assert first["x"] == pytest.approx(list(model.record.estimates(names[4]).eigenvalues.top), rel=1e-5)
     handle(model, {"type": "spectrum_mode", "id": "all"})
     view = spectrum.view(model)
     go.Figure(paper(view["figure"]))

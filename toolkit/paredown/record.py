@@ -8,15 +8,19 @@ from typing import Literal
 
 from paredown.specs import (
     Candidate,
-    CurvatureEstimate,
+    CurvatureMatrix,
+    EigenvalueEstimate,
     Event,
     LayerRef,
     Measurement,
     ModelInfo,
     Plan,
+    QuadraticFit,
     Scheme,
+    SpectralDensity,
     Stage,
     StudyConfig,
+    TraceEstimate,
 )
 
 State = Literal["idle", "running", "paused", "cancelled", "failed", "done"]
@@ -32,6 +36,21 @@ _STATES: Mapping[str, State] = {
 
 
 @dataclass(slots=True)
+class MatrixEstimates:
+    """What is known by now of one matrix of one layer; the latest estimate of each kind.
+
+    Attributes:
+        trace: Its trace.
+        eigenvalues: The ends of its spectrum.
+        density: Its whole spectrum.
+    """
+
+    trace: TraceEstimate | None = None
+    eigenvalues: EigenvalueEstimate | None = None
+    density: SpectralDensity | None = None
+
+
+@dataclass(slots=True)
 class Record:
     """Everything that the events up to `sequence` say; `update` takes the ones behind it.
 
@@ -41,7 +60,8 @@ class Record:
         info: Model and task in words and numbers.
         layers: The compressible layers, in model order.
         candidates: Layer name to scheme (as asked) to candidate.
-        curvature: Layer name to its latest estimate.
+        curvature: Layer name (`specs.WHOLE_MODEL` for all layers together) to matrix to what is known of it.
+        quadratic_fits: Layer name to how far the quadratic model holds there.
         plans: Plan digest to plan, in the order found.
         measurements: Plan digest to what was measured on the held-out split.
         baseline: The original model, measured.
@@ -60,7 +80,8 @@ class Record:
     info: ModelInfo | None = None
     layers: tuple[LayerRef, ...] = ()
     candidates: dict[str, dict[Scheme, Candidate]] = field(default_factory=dict)
-    curvature: dict[str, CurvatureEstimate] = field(default_factory=dict)
+    curvature: dict[str, dict[CurvatureMatrix, MatrixEstimates]] = field(default_factory=dict)
+    quadratic_fits: dict[str, QuadraticFit] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
     baseline: Measurement | None = None
@@ -78,6 +99,15 @@ class Record:
     def sensitivity_complete(self) -> bool:
         """Whether every layer has its candidates."""
         return bool(self.layers) and all(layer.name in self.candidates for layer in self.layers)
+
+    @property
+    def sensitivity_matrix(self) -> CurvatureMatrix:
+        """The matrix that the candidates are priced with."""
+        return "empirical_fisher" if self.info is not None and self.info.loss == "loss" else "ggn"
+
+    def estimates(self, layer: str, matrix: CurvatureMatrix | None = None) -> MatrixEstimates:
+        """What is known of one matrix of a layer, by default the one of the sensitivities; empty where nothing is."""
+        return self.curvature.get(layer, {}).get(matrix or self.sensitivity_matrix, MatrixEstimates())
 
     def update(self, events: Iterable[Event]) -> bool:
         """Fold in the events behind `sequence`; says whether there were any."""
@@ -112,8 +142,14 @@ class Record:
                 self.layers = (*(layer for layer in self.layers if layer.name != value.name), value)
             case Candidate():
                 self.candidates.setdefault(value.layer, {})[value.scheme] = value
-            case CurvatureEstimate():
-                self.curvature[value.layer] = value
+            case TraceEstimate():
+                self._known(value).trace = value
+            case EigenvalueEstimate():
+                self._known(value).eigenvalues = value
+            case SpectralDensity():
+                self._known(value).density = value
+            case QuadraticFit():
+                self.quadratic_fits[value.layer] = value
             case Plan():
                 self.plans.setdefault(value.digest, value)
             case Measurement() if value.split == "held_out":
@@ -121,3 +157,6 @@ class Record:
                 plan = self.plans.get(value.plan_digest)
                 if plan is not None and plan.found_by == "original":
                     self.baseline = value
+
+    def _known(self, estimate: TraceEstimate | EigenvalueEstimate | SpectralDensity) -> MatrixEstimates:
+        return self.curvature.setdefault(estimate.layer, {}).setdefault(estimate.matrix, MatrixEstimates())

@@ -12,7 +12,7 @@ from paredown.curvature import PerSampleGradients
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
 from paredown.sizes import fit, layer_bytes
-from paredown.specs import KEEP, Candidate, CurvatureEstimate, LayerRef, Scheme
+from paredown.specs import KEEP, Candidate, CurvatureMatrix, EigenvalueEstimate, LayerRef, Scheme, TraceEstimate
 
 TOP_EIGENVALUES = 20
 """Eigenvalues that an estimate keeps."""
@@ -25,9 +25,9 @@ def price(
     units: Tensor,
     schemes: Sequence[Scheme],
     *,
-    matrix: str,
+    matrix: CurvatureMatrix,
     seed: int,
-) -> tuple[list[Candidate], CurvatureEstimate]:
+) -> tuple[list[Candidate], TraceEstimate, EigenvalueEstimate]:
     """Price the schemes on one layer.
 
     Args:
@@ -40,7 +40,7 @@ def price(
         seed: Seed of the probes, for the record.
 
     Returns:
-        The candidates and the layer's curvature.
+        The candidates, and trace and top eigenvalues of the layer's curvature.
 
     Raises:
         ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
@@ -70,18 +70,12 @@ def price(
         for scheme, (applied, note) in effective.items()
     ]
     eigenvalues, samples = gradients.eigenvalues()
-    per_unit = eigenvalues / float(units[:samples].sum())
-    curvature = CurvatureEstimate(
-        layer.name,
-        "ggn" if matrix == "ggn" else "empirical_fisher",
-        float(trace),
-        float(trace_sd),
-        tuple(per_unit[:TOP_EIGENVALUES].tolist()),
-        len(units),
-        samples,
-        seed,
+    top = tuple((eigenvalues / float(units[:samples].sum()))[:TOP_EIGENVALUES].tolist())
+    return (
+        candidates,
+        TraceEstimate(layer.name, matrix, float(trace), float(trace_sd), 0.0, len(units), 1, seed),
+        EigenvalueEstimate(layer.name, matrix, top, (0.0,) * len(top), (), (), samples, 0, seed),
     )
-    return candidates, curvature
 
 
 def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,9 @@ from paredown.specs import SCHEMA, Event, EventKind, Payload, Stage, from_json, 
 
 FILE_NAME = "study.sqlite"
 _APPLICATION_ID = 0x50415245  # "PARE", in the header of the file: tells our databases from foreign ones
+_RETIRED = frozenset({"CurvatureEstimate"})
+"""Payloads of development versions, which nothing reads any more: what they held is estimated again."""
+
 _PAYLOADS: dict[str, type[Payload]] = {kind.__name__: kind for kind in get_args(Payload)}
 
 Value = TypeVar("Value", bound=Payload)
@@ -156,7 +159,7 @@ class Store:
                 done,
                 total,
                 message,
-                tuple(self._read(name, value) for name, value in json.loads(payload)),
+                tuple(self._read(name, value) for name, value in json.loads(payload) if name not in _RETIRED),
             )
             for sequence, run, when, stage, kind, layer, done, total, message, payload in rows
         ]

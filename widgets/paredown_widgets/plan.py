@@ -125,8 +125,8 @@ def _values(model: ExplorerModel) -> dict[str, float]:
         if model.color_by == "bits":
             value = bits_of(scheme) or 16
         elif model.color_by == "trace":
-            estimate = model.record.curvature.get(name)
-            value = estimate.trace if estimate else None
+            trace = model.record.estimates(name).trace
+            value = trace.value if trace else None
         elif candidate is not None:
             value = {"sensitivity": candidate.loss_increase, "bytes": candidate.bytes, "output_error": candidate.output_error}[
                 model.color_by
@@ -176,12 +176,12 @@ def what_if(model: ExplorerModel) -> dict[str, Any]:
         ]
         if rows:
             per_layer[name] = rows
-            estimate = model.record.curvature.get(name)
+            known = model.record.estimates(name)
             words = sorted({candidate.note for candidate in offered.values() if candidate.note})
-            if estimate is not None:
-                words.insert(0, f"trace {numbers.with_error(estimate.trace, estimate.trace_sd)}")
-                if estimate.top_eigenvalues:
-                    words.insert(0, f"λmax {numbers.significant(estimate.top_eigenvalues[0])}")
+            if known.trace is not None:
+                words.insert(0, f"trace {numbers.with_error(known.trace.value, known.trace.data_sd)}")
+            if known.eigenvalues is not None and known.eigenvalues.top:
+                words.insert(0, f"λmax {numbers.significant(known.eigenvalues.top[0])}")
             notes[name] = ", ".join(words)
     what = "KL" if model.record.info is None or model.record.info.loss == "kl" else "loss"
     return {"columns": ["bits", "size, kB", f"{what}, 10⁻³ nats"], "rows": per_layer, "note": notes}

@@ -19,7 +19,7 @@ def layer_table(model: ExplorerModel) -> pd.DataFrame:
     for layer in model.record.layers:
         scheme = model.editor.schemes[layer.name]
         candidate = model.record.candidates.get(layer.name, {}).get(scheme)
-        estimate = model.record.curvature.get(layer.name)
+        trace = model.record.estimates(layer.name).trace
         rows.append(
             {
                 "layer": layer.name,
@@ -33,8 +33,8 @@ def layer_table(model: ExplorerModel) -> pd.DataFrame:
                 "loss_increase": candidate.loss_increase if candidate else None,
                 "loss_increase_sd": candidate.loss_increase_sd if candidate else None,
                 "output_error": candidate.output_error if candidate else None,
-                "trace": estimate.trace if estimate else None,
-                "trace_sd": estimate.trace_sd if estimate else None,
+                "trace": trace.value if trace else None,
+                "trace_sd": trace.data_sd if trace else None,
                 "locked": layer.name in model.editor.locked,
                 "note": candidate.note if candidate else "",
             }

@@ -73,10 +73,10 @@ def sensitivity(session: Session, journal: Journal) -> None:
                     payload=[keep],
                 )
                 continue
-            candidates, curvature = price(
+            candidates, *curvature = price(
                 layer, weight_of(model, layer), captured.pop(layer.name), units, offered[layer.name], matrix=matrix, seed=config.seed
             )
-            journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, curvature])
+            journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
 
 
 def plans(session: Session, journal: Journal) -> None:

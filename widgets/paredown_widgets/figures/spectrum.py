@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from paredown.specs import CurvatureEstimate
+from paredown.record import MatrixEstimates
 from paredown_widgets import numbers
 from paredown_widgets.figures.style import axis, escape, layout, log_range, note, rounded, token
 from paredown_widgets.model import ExplorerModel
@@ -30,10 +30,13 @@ def view(model: ExplorerModel) -> Json:
         }  # fmt: skip
     names = shown_layers(model)
     all_layers = model.spectrum_mode == "all"
-    matrix = _MATRICES[next(iter(known.values())).matrix]
+    matrix = _MATRICES[model.record.sensitivity_matrix]
     legend = [{"text": "Top eigenvalues of each layer, laid out as the plan; the number is λmax", "label": ""}]
     if not all_layers:
-        legend = [{"label": model.labels[name].text, "text": _words(known[name])} for name, _ in zip(names, _SERIES, strict=False)]
+        legend = [
+            {"label": model.labels[name].text, "text": _words(model.record.estimates(name))}
+            for name, _ in zip(names, _SERIES, strict=False)
+        ]
     return {
         "figure": all_figure(model) if all_layers else spectrum_figure(model, names),
         "mode": model.spectrum_mode,
@@ -48,16 +51,22 @@ def shown_layers(model: ExplorerModel) -> list[str]:
     """The last selected layers; with nothing selected, the two of the largest trace."""
     known = model.record.curvature
     picked = [name for name in model.selection if name in known][-len(_SERIES) :]
-    return picked or sorted((name for name in known if name in model.labels), key=lambda name: -known[name].trace)[:2]
+    return picked or sorted((name for name in known if name in model.labels), key=lambda name: -_trace(model, name))[:2]
 
 
-def _words(estimate: CurvatureEstimate) -> str:
-    top = f", λmax {numbers.significant(estimate.top_eigenvalues[0])}" if estimate.top_eigenvalues else ""
-    return f"trace {numbers.with_error(estimate.trace, estimate.trace_sd)}{top}"
+def _trace(model: ExplorerModel, name: str) -> float:
+    trace = model.record.estimates(name).trace
+    return trace.value if trace else 0.0
 
 
-def _eigenvalues(estimate: CurvatureEstimate) -> list[float]:
-    return [rounded(value) for value in estimate.top_eigenvalues if value > 0]
+def _words(known: MatrixEstimates) -> str:
+    words = [f"trace {numbers.with_error(known.trace.value, known.trace.data_sd)}"] if known.trace else []
+    words += [f"λmax {numbers.significant(known.eigenvalues.top[0])}"] if known.eigenvalues and known.eigenvalues.top else []
+    return ", ".join(words)
+
+
+def _eigenvalues(known: MatrixEstimates) -> list[float]:
+    return [rounded(value) for value in known.eigenvalues.top if value > 0] if known.eigenvalues else []
 
 
 def spectrum_figure(model: ExplorerModel, names: list[str]) -> Json:
@@ -74,7 +83,7 @@ def spectrum_figure(model: ExplorerModel, names: list[str]) -> Json:
     every: list[float] = []
     longest = 1
     for row, (name, (ink, dash)) in enumerate(zip(names, _SERIES, strict=False)):
-        values = _eigenvalues(model.record.curvature[name])
+        values = _eigenvalues(model.record.estimates(name))
         if not values:
             continue
         every += values
@@ -113,7 +122,7 @@ def all_figure(model: ExplorerModel) -> Json:
 
     Columns share one logarithmic scale, shifted side by side; layers outside of the blocks take the last row.
     """
-    known, labels = model.record.curvature, model.labels
+    known, labels = {name: model.record.estimates(name) for name in model.record.curvature}, model.labels
     names = [name for name in labels if name in known and _eigenvalues(known[name])]
     if not names:
         return {"data": [], "layout": layout()}

@@ -1,0 +1,55 @@
+"""The vocabulary: frozen values that check themselves and travel as JSON. No torch here."""
+
+from paredown.specs.curvature import (
+    WHOLE_MODEL,
+    CurvatureMatrix,
+    EigenvalueEstimate,
+    QuadraticFit,
+    QuadraticStep,
+    SpectralDensity,
+    TraceEstimate,
+    Verdict,
+)
+from paredown.specs.events import Event, EventKind, Payload, Stage
+from paredown.specs.layers import LayerKind, LayerRef, fused_groups
+from paredown.specs.measurements import Measurement, Metric, Split
+from paredown.specs.plans import SCHEMA, Candidate, Plan
+from paredown.specs.schemes import BITS, GROUP_SIZES, KEEP, ExportFormat, Scheme, Solver, WeightFormat, default_schemes
+from paredown.specs.serialisation import from_json, to_json
+from paredown.specs.study import ModelInfo, StudyConfig
+
+__all__ = [
+    "BITS",
+    "GROUP_SIZES",
+    "KEEP",
+    "SCHEMA",
+    "WHOLE_MODEL",
+    "Candidate",
+    "CurvatureMatrix",
+    "EigenvalueEstimate",
+    "Event",
+    "EventKind",
+    "ExportFormat",
+    "LayerKind",
+    "LayerRef",
+    "Measurement",
+    "Metric",
+    "ModelInfo",
+    "Payload",
+    "Plan",
+    "QuadraticFit",
+    "QuadraticStep",
+    "Scheme",
+    "Solver",
+    "SpectralDensity",
+    "Split",
+    "Stage",
+    "StudyConfig",
+    "TraceEstimate",
+    "Verdict",
+    "WeightFormat",
+    "default_schemes",
+    "from_json",
+    "fused_groups",
+    "to_json",
+]

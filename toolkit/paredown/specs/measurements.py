@@ -1,0 +1,59 @@
+"""What a plan really did: observations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Split = Literal["calibration", "held_out"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A task's metric with its 95 % interval; ``low`` and ``high`` are None where the data gives no samples to resample."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one plan really did on one split: an observation.
+
+    Attributes:
+        plan_digest: `Plan.digest`.
+        data_digest: SHA-256 of the split's inputs and labels.
+        split: Which split; results are shown from ``held_out`` alone.
+        n: Number of samples.
+        metric: The task's own metric.
+        loss: The task's loss, nats per unit; None where the data has no labels.
+        baseline_loss: The same of the original model.
+        kl: KL(original ‖ compressed), nats per unit; None where the task offers no probabilities.
+        kl_sd: Its standard error over samples.
+        flips: Share of units whose most likely class changed.
+        bytes: Size of the file.
+        seconds_per_unit: Wall time of the forward pass per sample or token.
+        device: Where it ran.
+        kernel: What multiplied the weights; emulation is named as such.
+        versions: Library versions.
+    """
+
+    plan_digest: str
+    data_digest: str
+    split: Split
+    n: int
+    metric: Metric
+    loss: float | None
+    baseline_loss: float | None
+    kl: float | None
+    kl_sd: float | None
+    flips: float | None
+    bytes: int
+    seconds_per_unit: float
+    device: str
+    kernel: str
+    versions: Mapping[str, str] = field(default_factory=dict)

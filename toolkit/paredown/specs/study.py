@@ -1,0 +1,95 @@
+"""What a study is about, and what it depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from paredown.errors import ParedownError
+from paredown.specs.schemes import ExportFormat, Scheme, default_schemes
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What the study is about, for everyone who only reads the store.
+
+    Attributes:
+        model: The model's id, as given.
+        label: A short name to show.
+        digest: SHA-256 of the original weights.
+        parameters: Number of weights.
+        bytes: Size of the original checkpoint.
+        fixed_bytes: Bytes of everything that no plan touches, file header included.
+        task: The task's name.
+        task_label: The task in words.
+        unit: What losses are counted per: sample or token.
+        metric: Name of the metric.
+        higher_is_better: Direction of the metric.
+        loss: What `Candidate.loss_increase` predicts: ``kl``, or ``loss`` where the task offers no probabilities.
+        export_format: What the plans are exported as.
+        schemes: The schemes that layers may get, in their short form.
+        notice: Something that the user must know about the model or the data; may be empty.
+    """
+
+    model: str
+    label: str
+    digest: str
+    parameters: int
+    bytes: int
+    fixed_bytes: int
+    task: str
+    task_label: str
+    unit: Literal["sample", "token"]
+    metric: str
+    higher_is_better: bool
+    loss: Literal["kl", "loss"] = "kl"
+    export_format: ExportFormat = "compressed-tensors"
+    schemes: tuple[str, ...] = ()
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyConfig:
+    """Everything that a run depends on.
+
+    Attributes:
+        model: Hub id, local folder or ``demo:NAME``.
+        task: ``demo:NAME``, or the name under which a task of the user's own was given.
+        schemes: The schemes that each layer may get, in their short form; a layer gets those that the export format can hold for it.
+            None takes every width in groups of 64, symmetric where the format is ``compressed-tensors``, with zero points otherwise.
+        export_format: ``compressed-tensors``, which plain transformers loads, or ``paredown``, which holds every plan; ``auto`` takes the
+            first where it can hold the model at all.
+        budgets: Mean bits per compressible weight at which plans are searched and measured; None takes those of the uniform plans and points between them.
+        calibration_samples: Samples of the sensitivity pass; None takes the task's own number.
+        held_out_samples: Samples of each measurement; None takes all.
+        fuse: Decide fused groups together.
+        seed: Seed of every random choice.
+    """
+
+    model: str = "demo:sentiment"
+    task: str = "demo:sentiment"
+    schemes: tuple[str, ...] | None = None
+    export_format: ExportFormat | Literal["auto"] = "auto"
+    budgets: tuple[float, ...] | None = None
+    calibration_samples: int | None = None
+    held_out_samples: int | None = None
+    fuse: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.schemes is not None and not self.schemes:
+            raise ParedownError("schemes must name at least one scheme, got none; for example int4g64")
+        schemes = [Scheme.parse(scheme) for scheme in self.schemes or default_schemes("paredown")]
+        if self.export_format not in ("auto", *get_args(ExportFormat)):
+            raise ParedownError(f"export_format must be one of auto, {', '.join(get_args(ExportFormat))}, got {self.export_format!r}")
+        for name in ("calibration_samples", "held_out_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ParedownError(f"{name} must be at least 1, got {value}")
+        widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in schemes]
+        for budget in self.budgets or ():
+            if not min(widths) <= budget <= max(widths):  # NaN too
+                raise ParedownError(
+                    f"budgets must lie between the widths of the schemes, got {budget:g} bits: the smallest possible is {min(widths)} bits,"
+                    f" the largest {max(widths)}; change the budget, or give other schemes"
+                )
