@@ -89,7 +89,8 @@ def capture(model: nn.Module, layers: Sequence[LayerRef], batches: Sequence[Batc
         raise ParedownError("the model is in training mode, where dropout makes every pass differ; call model.eval() first")
     seen: dict[str, list[tuple[Part, ...]]] = {layer.name: [] for layer in layers}
     for index, batch in enumerate(batches):
-        with _recording(model, layers, len(batch.ids), _mask(batch)) as calls, torch.enable_grad():
+        gradients: dict[Call, Tensor] = {}
+        with listening(model, layers, batch, gradients.__setitem__) as calls, torch.enable_grad():
             value = objective(batch)
             if not torch.isfinite(value):
                 raise ParedownError(
@@ -97,9 +98,9 @@ def capture(model: nn.Module, layers: Sequence[LayerRef], batches: Sequence[Batc
                     " look for NaN or infinite weights, or for inputs that the model can't take"
                 )
             value.backward()
-        for name, parts in calls.items():
-            if parts:
-                seen[name].append(tuple(part.finished() for part in parts))
+        for name, made in calls.items():
+            if made:
+                seen[name].append(tuple(_part(call, gradients.get(call)) for call in made))
     by_name = {layer.name: layer for layer in layers}
     return {name: Captured(by_name[name], tuple(parts)) for name, parts in seen.items() if parts}
 
@@ -143,36 +144,64 @@ def _real(values: Tensor, mask: Tensor | None) -> Tensor:
     return values.flatten(0, 1) if mask is None else values[mask]
 
 
+def _part(call: Call, gradient: Tensor | None) -> Part:
+    assert call.inputs is not None
+    if gradient is None:  # the objective does not depend on it
+        gradient = torch.zeros(call.outputs, dtype=call.dtype, device=call.inputs.device)
+    return Part(call.kind, call.inputs, gradient, call.mask)
+
+
 def _mask(batch: Batch) -> Tensor | None:
     mask = batch.inputs.get("attention_mask")
     return None if mask is None or mask.dim() != 2 or bool(mask.all()) else mask.bool()
 
 
-class _Call:
-    """A part in the making: the gradient comes later than the input."""
+class Call:
+    """One use of a layer's weight in a forward pass, waiting for the gradient of its output.
 
-    def __init__(self, kind: Literal["dense", "lookup"], inputs: Tensor, output: Tensor, mask: Tensor | None) -> None:
+    Attributes:
+        layer: The layer.
+        kind: As in `Part`.
+        inputs: As in `Part`; whoever has used them may drop them.
+        mask: As in `Part`.
+        outputs: Shape of the output as its gradient comes, [samples, tokens, out].
+        dtype: Its type.
+    """
+
+    def __init__(self, layer: LayerRef, kind: Literal["dense", "lookup"], inputs: Tensor, mask: Tensor | None, dtype: torch.dtype) -> None:
+        self.layer = layer
         self.kind: Literal["dense", "lookup"] = kind
-        self.inputs = inputs
-        self.shape, self.dtype = output.shape, output.dtype
+        self.inputs: Tensor | None = inputs
         self.mask = mask
-        self.gradient: Tensor | None = None
-        output.register_hook(self._take)
+        width = layer.shape[1] if kind == "lookup" else layer.shape[0]
+        self.outputs = (*inputs.shape[:2], width)
+        self.dtype = dtype
 
-    def _take(self, gradient: Tensor) -> None:
-        self.gradient = gradient.detach()
 
-    def finished(self) -> Part:
-        gradient = self.gradient if self.gradient is not None else torch.zeros(self.shape, dtype=self.dtype)
-        return Part(self.kind, self.inputs, gradient.reshape(*self.inputs.shape[:2], -1), self.mask)
+Heard = Callable[[Call, Tensor], None]
+"""What is done with a call when the gradient of its output [samples, tokens, out] arrives."""
 
 
 @contextmanager
-def _recording(model: nn.Module, layers: Sequence[LayerRef], samples: int, mask: Tensor | None) -> Iterator[dict[str, list[_Call]]]:
-    calls: dict[str, list[_Call]] = {layer.name: [] for layer in layers}
-    modules = dict(model.named_modules(remove_duplicate=False))
+def listening(model: nn.Module, layers: Sequence[LayerRef], batch: Batch, heard: Heard) -> Iterator[dict[str, list[Call]]]:
+    """Within it, the model's forward passes note each use of the layers' weights, and backward passes call `heard` for each.
 
-    def recorder(name: str):
+    Gradients flow to the layers' outputs even where no parameter wants one.
+
+    Args:
+        model: The model.
+        layers: The layers of interest.
+        batch: What the model will run on.
+        heard: Called in the middle of the backward pass: what is not kept there is freed.
+
+    Yields:
+        Layer name to its calls, filled by the forward pass.
+    """
+    calls: dict[str, list[Call]] = {layer.name: [] for layer in layers}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    samples, mask = len(batch.ids), _mask(batch)
+
+    def recorder(layer: LayerRef):
         def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
             kind: Literal["dense", "lookup"] = "lookup" if isinstance(module, nn.Embedding) else "dense"
             inputs = arguments[0].detach()
@@ -184,12 +213,14 @@ def _recording(model: nn.Module, layers: Sequence[LayerRef], samples: int, mask:
             width = inputs.shape[-1:] if kind == "dense" else ()
             inputs = inputs.reshape(samples, -1, *width)
             fits = mask is not None and inputs.shape[1] == mask.shape[1]
-            calls[name].append(_Call(kind, inputs, output, mask if fits else None))
+            call = Call(layer, kind, inputs, mask if fits else None, output.dtype)
+            calls[layer.name].append(call)
+            output.register_hook(lambda gradient: heard(call, gradient.detach().reshape(call.outputs)))
             return output
 
         return record
 
-    handles = [modules[path].register_forward_hook(recorder(layer.name)) for layer in layers for path in (layer.name, *layer.tied_to)]
+    handles = [modules[path].register_forward_hook(recorder(layer)) for layer in layers for path in (layer.name, *layer.tied_to)]
     try:
         yield calls
     finally:
