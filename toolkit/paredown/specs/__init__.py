@@ -3,6 +3,8 @@
 from paredown.specs.curvature import (
     WHOLE_MODEL,
     CurvatureMatrix,
+    CurvatureQuantity,
+    CurvatureRequest,
     EigenvalueEstimate,
     QuadraticFit,
     QuadraticStep,
@@ -26,6 +28,8 @@ __all__ = [
     "WHOLE_MODEL",
     "Candidate",
     "CurvatureMatrix",
+    "CurvatureQuantity",
+    "CurvatureRequest",
     "EigenvalueEstimate",
     "Event",
     "EventKind",

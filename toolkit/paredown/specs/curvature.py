@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from paredown.errors import ParedownError
 
@@ -18,6 +18,8 @@ CurvatureMatrix = Literal["hessian", "ggn", "fisher", "empirical_fisher", "kfac"
 """Second derivative of the loss; Gauss-Newton; Fisher with labels sampled from the model; with the data's labels; Kronecker-factored forms."""
 
 Verdict = Literal["yes", "with care", "no", "unknown"]
+
+CurvatureQuantity = Literal["trace", "eigenvalues", "density", "fit"]
 
 WHOLE_MODEL = ""
 """The `layer` of an estimate for all layers together."""
@@ -32,7 +34,8 @@ class TraceEstimate:
         matrix: Which matrix.
         value: The trace; a Hessian's may be negative.
         data_sd: Standard error over the samples.
-        probe_sd: Standard error over the probes; 0 where the trace is exact for its samples.
+        probe_sd: Standard error over the probes; 0 where the trace is exact for its samples; None where a single probe of each sample can't
+            tell it from the data error, which then includes it.
         samples: Calibration samples.
         probes: Random probes of each sample.
         seed: Seed of the probes.
@@ -43,14 +46,14 @@ class TraceEstimate:
     matrix: CurvatureMatrix
     value: float
     data_sd: float
-    probe_sd: float
+    probe_sd: float | None
     samples: int
     probes: int
     seed: int
     scale: float | None = None
 
     def __post_init__(self) -> None:
-        _check_finite(self.layer, self.matrix, (self.value, self.data_sd, self.probe_sd))
+        _check_finite(self.layer, self.matrix, (self.value, self.data_sd, self.probe_sd or 0.0))
 
     @property
     def yardstick(self) -> float:
@@ -63,9 +66,9 @@ class TraceEstimate:
         return self.data_sd / self.yardstick if self.yardstick else 0.0
 
     @property
-    def relative_probe_error(self) -> float:
-        """Probe error over the yardstick; 0 for a layer without curvature."""
-        return self.probe_sd / self.yardstick if self.yardstick else 0.0
+    def relative_probe_error(self) -> float | None:
+        """Probe error over the yardstick; 0 for a layer without curvature, None where it is not known apart."""
+        return None if self.probe_sd is None else self.probe_sd / self.yardstick if self.yardstick else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,35 @@ class QuadraticFit:
     reason: str
     samples: int
     seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurvatureRequest:
+    """What to find out about the true Hessian, and how well.
+
+    Attributes:
+        layers: Names of the layers, in the order of interest; empty takes all, the largest Gauss-Newton trace first.
+        quantities: What to estimate of each: trace, ends of the spectrum, density, and how far the quadratic model holds.
+        samples: Calibration samples; None takes as many as the time allows.
+        relative_error: Relative standard error to refine each trace to: of the data first, then of the probes.
+        seconds: Time to stop after, with what is there by then; None goes on until `relative_error` is reached.
+    """
+
+    layers: tuple[str, ...] = ()
+    quantities: tuple[CurvatureQuantity, ...] = ("trace", "eigenvalues", "density", "fit")
+    samples: int | None = None
+    relative_error: float = 0.05
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("samples", self.samples, 2), ("relative_error", self.relative_error, 0), ("seconds", self.seconds, 0)):
+            if value is not None and not value >= least:
+                raise ParedownError(f"{name} must be at least {least}, got {value}")
+        unknown = set(self.quantities) - set(get_args(CurvatureQuantity))
+        if unknown or not self.quantities:
+            raise ParedownError(
+                f"quantities must be among {', '.join(get_args(CurvatureQuantity))}, got {', '.join(sorted(unknown)) or 'none'}"
+            )
 
 
 def _check_finite(layer: str, matrix: str, values: Iterable[float]) -> None:

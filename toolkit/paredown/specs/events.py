@@ -11,7 +11,7 @@ from paredown.specs.measurements import Measurement
 from paredown.specs.plans import Candidate, Plan
 from paredown.specs.study import ModelInfo, StudyConfig
 
-Stage = Literal["load", "baseline", "sensitivity", "search", "measure", "curvature", "export"]
+Stage = Literal["load", "spectra", "baseline", "sensitivity", "search", "measure", "hessian", "export"]
 EventKind = Literal[
     "started",
     "model",
