@@ -1,6 +1,26 @@
 """What the loss does around the weights: the matrices, and the questions asked of them."""
 
-from paredown.curvature.ggn import PerSampleGradients
+from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
+from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
+from paredown.curvature.lanczos import Tridiagonal, lanczos
+from paredown.curvature.operators import CurvatureOperator
+from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
+from paredown.curvature.smoothing import smooth, symlog_grid
 
-__all__ = ["PerSampleGradients", "output_probe", "probe_objective"]
+__all__ = [
+    "CurvatureOperator",
+    "Eigenpairs",
+    "PerSampleGradients",
+    "Tridiagonal",
+    "exact_density",
+    "extreme_eigenvalues",
+    "lanczos",
+    "moments",
+    "output_probe",
+    "probe_density",
+    "probe_objective",
+    "smooth",
+    "spectral_density",
+    "symlog_grid",
+]

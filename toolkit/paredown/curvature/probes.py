@@ -41,10 +41,10 @@ def output_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
     """
     if logits.shape[-1] <= EIGENBASIS_CLASSES:
         columns = output_columns(logits)
-        return torch.einsum("kuc,uk->uc", columns, _signs((logits.shape[0], len(columns)), logits, generator))
+        return torch.einsum("kuc,uk->uc", columns, signs((logits.shape[0], len(columns)), logits, generator))
     probabilities = logits.detach().softmax(-1)
     # in place: with a vocabulary of 49k each further copy takes 200 MB a thousand tokens
-    probe = probabilities.sqrt().mul_(_signs(logits.shape, logits, generator))
+    probe = probabilities.sqrt().mul_(signs(logits.shape, logits, generator))
     return probe.addcmul_(probabilities, probe.sum(-1, keepdim=True), value=-1)
 
 
@@ -80,6 +80,6 @@ def probe_objective(model: nn.Module, task: Task, *, seed: int) -> Objective:
     return probe if task.offers_probabilities else loss
 
 
-def _signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Random signs; drawn on the CPU, so that they are the same on every device."""
+def signs(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Random signs of `like`'s type; drawn on the CPU, so that they are the same on every device."""
     return torch.empty(tuple(shape), dtype=like.dtype).bernoulli_(0.5, generator=generator).mul_(2).sub_(1).to(like.device)
