@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from paredown.calibration import Captured, LayerStats, statistics
-from paredown.curvature import PerSampleGradients
+from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
 from paredown.sizes import fit, layer_bytes
@@ -97,17 +97,6 @@ def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tenso
     difference, noise = ratio(full - diagonal, units)
     weight = (1 - noise.square() / difference.square().clamp(min=torch.finfo(torch.float64).tiny)).clamp(min=0)
     return ratio(diagonal + weight * (full - diagonal), units)
-
-
-def ratio(forms: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean per unit \(\hat r = \sum_s f_s / \sum_s n_s\) and its standard error, by linearisation of the ratio (Cochran, 1977, eq. 2.46)."""
-    counts = units.double()[:, None]
-    mean = forms.sum(0) / counts.sum()
-    samples = len(forms)
-    if samples < 2:
-        return mean, mean.abs()  # one sample says nothing of the spread: 100 %
-    residual = forms - mean * counts
-    return mean, (residual.square().sum(0) * samples / (samples - 1)).sqrt() / counts.sum()
 
 
 def _output_norm(matrix: Tensor, stats: LayerStats) -> float:

@@ -2,24 +2,30 @@
 
 from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
 from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
+from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.smoothing import smooth, symlog_grid
+from paredown.curvature.uncertainty import Moments, probe_error, ratio
 
 __all__ = [
     "CurvatureOperator",
     "Eigenpairs",
+    "Moments",
     "PerSampleGradients",
     "Tridiagonal",
     "exact_density",
     "extreme_eigenvalues",
+    "gauss_newton_traces",
     "lanczos",
     "moments",
     "output_probe",
     "probe_density",
+    "probe_error",
     "probe_objective",
+    "ratio",
     "smooth",
     "spectral_density",
     "symlog_grid",
