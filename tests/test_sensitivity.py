@@ -63,6 +63,7 @@ def test_prediction_is_the_quadratic_form_of_the_rounding_error():
         expected, deviation = shrunk(diagonal[:, None], full[:, None], torch.ones(40))
         assert candidate.loss_increase == pytest.approx(float(expected), rel=1e-4)
         assert candidate.loss_increase_sd == pytest.approx(float(deviation), rel=1e-3)
+        assert candidate.weight_error == pytest.approx(float(error.square().sum()), rel=1e-5)
 
 
 def test_units_scale_the_loss_per_unit():

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
+from paredown.record import MatrixEstimates
 from paredown.search import Problem, allocate, measured_front, pareto_front
-from paredown.specs import KEEP, Candidate, LayerRef, Scheme
+from paredown.specs import KEEP, Candidate, EigenvalueEstimate, LayerRef, Scheme, TraceEstimate
 
 SCHEMES = [KEEP, Scheme.parse("int2g64"), Scheme.parse("int4g64"), Scheme.parse("int8g64")]
 
@@ -156,3 +157,62 @@ def test_effective_schemes_stand_in_for_the_asked_ones():
 def test_nothing_priced():
     with pytest.raises(ParedownError, match="no layer has candidates yet"):
         Problem.of(0, [layer("l0")], {})
+
+
+# -- one number of curvature a layer
+
+
+def known(value, samples_sd=0.0, top=(), slices=()):
+    return MatrixEstimates(
+        TraceEstimate("l", "hessian", value, samples_sd, 0.0, 8, 1, 0),
+        EigenvalueEstimate("l", "hessian", top, (0.0,) * len(top), (), (), 8, 1, 0, slice_tops=slices) if top else None,
+    )
+
+
+def curved(curvature, errors=(0.0, 4.0, 1.0, 0.1)):
+    """Layers that differ in nothing but their curvature; the schemes of `COSTS`."""
+    layers = [layer(name) for name in curvature]
+    candidates = {
+        name: {
+            scheme: Candidate(name, scheme, scheme, size, 1.0, 0.1, 0.1, weight_error=error)
+            for scheme, (size, _), error in zip(SCHEMES, COSTS[0], errors, strict=True)
+        }
+        for name in curvature
+    }
+    return Problem.of(100, layers, candidates, curvature=curvature)
+
+
+@pytest.mark.parametrize(
+    ("objective", "first"),
+    [
+        ("trace", 0.5 * 128 / 64),  # HAWQ-V2: half the mean eigenvalue of the 8 x 8 weights
+        ("top_eigenvalue", 0.5 * 3.0),
+        ("slices", 0.5 * (4.0 + 2.0)),  # Q-BERT: mean 4 and deviation 2 of the slices
+    ],
+)
+def test_costs_are_half_the_curvature_times_the_squared_change(objective, first):
+    problem = curved({"l0": known(128.0, top=(3.0, 1.0), slices=(2.0, 4.0, 6.0)), "l1": known(1.0, top=(0.1,), slices=(0.1, 0.1))})
+    costs, _ = problem.costs(objective)
+    assert costs == pytest.approx([first * error for error in (0.0, 4.0, 1.0, 0.1)])
+    chosen = allocate(problem, 100 + 2 + 8, objective=objective)
+    assert chosen == {"l0": SCHEMES[3], "l1": SCHEMES[1]}  # the bits go where the curvature is
+    front = pareto_front(problem, objective=objective)
+    assert front.schemes(front.within(110)) == chosen
+
+
+def test_a_negative_trace_counts_as_its_own_error_and_an_eigenvalue_below_zero_as_nothing():
+    problem = curved({"l0": known(-64.0, samples_sd=6.4, top=(-1.0,))})
+    assert problem.costs("trace")[0][1] == pytest.approx(0.5 * 0.1 * 4.0)
+    assert problem.costs("top_eigenvalue")[0].tolist() == [0, 0, 0, 0]
+
+
+def test_a_sensitivity_that_was_not_estimated_names_the_layer():
+    problem = curved({"l0": known(1.0)})
+    for objective in ("top_eigenvalue", "slices"):
+        with pytest.raises(ParedownError, match=rf"'{objective}' needs an estimate that l0 does not have; .*Study.estimate"):
+            allocate(problem, 200, objective=objective)
+
+
+def test_candidates_of_an_earlier_version_hold_no_squared_change():
+    with pytest.raises(ParedownError, match="which studies of earlier versions don't hold; run a new study"):
+        curved({"l0": known(1.0)}, errors=(0.0, 0.0, 0.0, 0.0)).costs("trace")

@@ -64,9 +64,10 @@ def price(
         scheme: (float(mean), float(deviation), _output_norm(error, stats) / norm if norm else 0.0)
         for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=True)
     }
+    sizes = {scheme: float(error.double().square().sum()) for scheme, error in errors.items()}
     candidates = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0)]
     candidates += [
-        Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *predicted[applied], note)
+        Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *predicted[applied], note, sizes[applied])
         for scheme, (applied, note) in effective.items()
     ]
     eigenvalues, samples = gradients.eigenvalues()

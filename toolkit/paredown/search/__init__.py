@@ -2,6 +2,7 @@
 
 from paredown.search.allocation import allocate
 from paredown.search.front import Front, measured_front, pareto_front
-from paredown.search.problem import Prediction, Problem
+from paredown.search.problem import Objective, Prediction, Problem
+from paredown.search.sensitivities import Sensitivity
 
-__all__ = ["Front", "Prediction", "Problem", "allocate", "measured_front", "pareto_front"]
+__all__ = ["Front", "Objective", "Prediction", "Problem", "Sensitivity", "allocate", "measured_front", "pareto_front"]

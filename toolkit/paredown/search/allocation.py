@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -35,13 +35,14 @@ def allocate(
 
     Raises:
         ParedownError: If no plan fits (says the smallest possible size, or the locks that stand in the way), a lock names an
-            unknown layer or scheme, or two locks within a fused group disagree.
+            unknown layer or scheme, two locks within a fused group disagree, or the objective needs curvature that is not known.
     """
     allowed = _allowed(problem, locked or {})
     least = [int(size[mask].min()) for size, mask in zip(problem.bytes, allowed, strict=True)]
     extra = np.concatenate([size - smallest for size, smallest in zip(problem.bytes, least, strict=True)])
     unit = max(1, int(np.gcd.reduce(extra.astype(np.int64))))  # small whole numbers: the solver's tolerance is then far below one
-    costs = np.concatenate(getattr(problem, objective))
+    per_group = problem.costs(objective)
+    costs = np.concatenate(per_group)
     smallest = problem.fixed_bytes + sum(least)
     if smallest > budget_bytes:
         held = f" with {', '.join(sorted(locked))} locked; unlock some" if locked else "; raise the budget or allow smaller schemes"
@@ -64,7 +65,7 @@ def allocate(
     picked = np.split(result.x, np.cumsum([len(size) for size in problem.bytes])[:-1])
     choices = [int(choice.argmax()) for choice in picked]
     while (excess := _total(problem, choices) - budget_bytes) > 0:  # the solver's feasibility tolerance may exceed by some bytes
-        choices = _step_down(problem, allowed, choices, objective, excess)
+        choices = _step_down(problem, allowed, choices, per_group, excess)
     return problem.decide(choices)
 
 
@@ -72,9 +73,8 @@ def _total(problem: Problem, choices: list[int]) -> int:
     return problem.fixed_bytes + int(sum(size[choice] for size, choice in zip(problem.bytes, choices, strict=True)))
 
 
-def _step_down(problem: Problem, allowed: list[np.ndarray], choices: list[int], objective: Objective, excess: int) -> list[int]:
+def _step_down(problem: Problem, allowed: list[np.ndarray], choices: list[int], costs: Sequence[np.ndarray], excess: int) -> list[int]:
     """The cheapest single change that saves the excess, or else the one that saves most."""
-    costs = getattr(problem, objective)
     best: tuple[bool, float, int, int] | None = None
     for group, choice in enumerate(choices):
         for other in np.flatnonzero(allowed[group]):

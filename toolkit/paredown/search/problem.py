@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, cast, get_args
 
 import numpy as np
 
 from paredown.errors import ParedownError
+from paredown.record import MatrixEstimates
+from paredown.search.sensitivities import Sensitivity, curvature_of
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme, fused_groups
 
-Objective = Literal["guarded_loss", "loss_increase", "output_error"]
+Objective = Literal["guarded_loss", "loss_increase", "output_error"] | Sensitivity
+"""What a search sums: a column of `Problem`, or one number of curvature a layer (`paredown.search.sensitivities`)."""
 
 DEVIATIONS = 2.0
 """Standard errors that the guarded loss adds (`Problem`)."""
@@ -54,6 +57,8 @@ class Problem:
         guarded_loss: Per group, what a search minimises instead, [choices].
         output_error: Per group, the predicted relative output error of each choice weighted by the layer's size, [choices].
         fixed_bytes: Bytes of the file that no choice changes.
+        layers: Layer name to layer.
+        curvature: Layer name to what is known of one curvature matrix.
     """
 
     groups: tuple[tuple[str, ...], ...]
@@ -64,6 +69,8 @@ class Problem:
     guarded_loss: tuple[np.ndarray, ...]
     output_error: tuple[np.ndarray, ...]
     fixed_bytes: int
+    layers: Mapping[str, LayerRef] = field(default_factory=dict)
+    curvature: Mapping[str, MatrixEstimates] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -73,6 +80,7 @@ class Problem:
         candidates: Mapping[str, Mapping[Scheme, Candidate]],
         *,
         fuse: bool = True,
+        curvature: Mapping[str, MatrixEstimates] | None = None,
     ) -> Problem:
         """Arrange the candidates of the given layers.
 
@@ -81,6 +89,7 @@ class Problem:
             layers: The layers to decide on; those without candidates are left out.
             candidates: Layer name to scheme to candidate.
             fuse: Decide the layers that a runtime fuses together.
+            curvature: Layer name to the estimates of one matrix; the sensitivities that rest on curvature alone need it.
 
         Returns:
             The problem.
@@ -118,6 +127,30 @@ class Problem:
             guarded_loss=column(lambda c: (c.loss_increase + DEVIATIONS * c.loss_increase_sd) * (1 + STEP_PENALTY * c.output_error)),
             output_error=column(lambda c: c.output_error * sizes[c.layer]),
             fixed_bytes=fixed_bytes,
+            layers={layer.name: layer for layer in known},
+            curvature=curvature or {},
+        )
+
+    def costs(self, objective: Objective) -> tuple[np.ndarray, ...]:
+        """What a search sums under that name: per group, [choices].
+
+        Raises:
+            ParedownError: If it needs curvature that is not known, or the candidates of an earlier version, which don't hold ‖ΔW‖².
+        """
+        if objective not in get_args(Sensitivity):
+            return getattr(self, objective)
+        priced = [candidate for choices in self.candidates for choice in choices for candidate in choice if candidate.effective != KEEP]
+        if priced and not any(candidate.weight_error for candidate in priced):
+            raise ParedownError(
+                f"the sensitivity {objective!r} needs ‖ΔW‖² of each candidate, which studies of earlier versions don't hold; run a new study"
+            )
+        sensitivity = cast(Sensitivity, objective)
+        scales = {
+            name: 0.5 * curvature_of(sensitivity, self.layers[name], self.curvature) for name in {candidate.layer for candidate in priced}
+        }
+        return tuple(
+            np.array([sum(scales.get(candidate.layer, 0.0) * candidate.weight_error for candidate in choice) for choice in choices])
+            for choices in self.candidates
         )
 
     @property

@@ -86,6 +86,7 @@ class EigenvalueEstimate:
         products: Matrix-vector products that it took; 0 where the spectrum came from a Gram matrix.
         seed: Seed of the start vector or the probes.
         half_sample_top: Largest eigenvalue of half of the samples; above ``top[0]`` by about what ``top[0]`` itself is too high.
+        slice_tops: Largest eigenvalue of each of some disjoint slices of the samples (Q-BERT, Shen et al., 2020); empty where not computed.
     """
 
     layer: str
@@ -98,6 +99,7 @@ class EigenvalueEstimate:
     products: int
     seed: int
     half_sample_top: float | None = None
+    slice_tops: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         _check_finite(self.layer, self.matrix, (*self.top, *self.top_residuals, *self.bottom, *self.bottom_residuals))

@@ -29,6 +29,7 @@ class Candidate:
         loss_increase_sd: Its standard error over the calibration samples.
         output_error: Predicted relative squared error of the layer's output, from the input second moment; dimensionless.
         note: Why `effective` differs from `scheme`; empty where it does not.
+        weight_error: ‖ΔW‖² (Frobenius), what curvature in one number is multiplied by; 0 in studies of earlier versions.
     """
 
     layer: str
@@ -39,9 +40,10 @@ class Candidate:
     loss_increase_sd: float
     output_error: float
     note: str = ""
+    weight_error: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("loss_increase", "loss_increase_sd", "output_error"):
+        for name in ("loss_increase", "loss_increase_sd", "output_error", "weight_error"):
             if not math.isfinite(getattr(self, name)):
                 raise ParedownError(
                     f"{name} of {self.scheme} on {self.layer} must be finite, got {getattr(self, name)}; look for NaN or infinite values in the weights or the calibration data"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -63,6 +64,7 @@ class StudyConfig:
         calibration_samples: Samples of the sensitivity pass; None takes the task's own number.
         held_out_samples: Samples of each measurement; None takes all.
         fuse: Decide fused groups together.
+        hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
         seed: Seed of every random choice.
     """
 
@@ -74,6 +76,7 @@ class StudyConfig:
     calibration_samples: int | None = None
     held_out_samples: int | None = None
     fuse: bool = True
+    hessian_seconds: float = 60.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +89,8 @@ class StudyConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
+        if not 0 <= self.hessian_seconds < math.inf:
+            raise ParedownError(f"hessian_seconds must be a time of at least 0, got {self.hessian_seconds}; 0 leaves the true Hessian out")
         widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in schemes]
         for budget in self.budgets or ():
             if not min(widths) <= budget <= max(widths):  # NaN too
