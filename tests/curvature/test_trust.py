@@ -48,7 +48,7 @@ def test_a_gradient_beyond_chance_and_negative_curvature_ask_for_care():
 
 def test_errors_as_large_as_the_figures_leave_it_open():
     assert judge(steps(1, 2, 2, 2, error=0.9), **CALM)[0] == "unknown"
-    noisy = steps(4, error=0.9) + steps(1, 1, 1, 1)[1:]  # at 8 bits nothing can be told, and the others hold
+    noisy = steps(2, error=0.9) + steps(1, 1, 1, 1)[1:]  # at 8 bits nothing can be told, and the others hold
     assert judge(noisy, **CALM)[0] == "yes"
 
 
