@@ -2,9 +2,12 @@
 
 from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
 from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
+from paredown.curvature.fisher import empirical_fisher, fisher
+from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
+from paredown.curvature.outer_products import OuterProducts
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.smoothing import smooth, symlog_grid
@@ -14,10 +17,14 @@ __all__ = [
     "CurvatureOperator",
     "Eigenpairs",
     "Moments",
+    "OuterProducts",
     "PerSampleGradients",
     "Tridiagonal",
+    "empirical_fisher",
     "exact_density",
     "extreme_eigenvalues",
+    "fisher",
+    "gauss_newton",
     "gauss_newton_traces",
     "lanczos",
     "moments",

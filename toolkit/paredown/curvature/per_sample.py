@@ -1,11 +1,13 @@
-r"""The Gauss-Newton block of one layer, \(G = \frac1n \sum_s P_s P_s^\top\), through its per-sample gradients.
+r"""Per-sample weight gradients of one layer, \(P_s = \sum_t g_t a_t^\top\) [out, in], from what was captured.
 
-\(P_s = \sum_t g_t a_t^\top\) [out, in] sums over the tokens of sample s; g are the gradients of an output-space probe
-(`paredown.curvature.probes`), a the layer's inputs. With gradients of the loss itself the same formulas give the empirical Fisher.
+The sum runs over the tokens of sample s; g are the gradients of an output-space probe (`paredown.curvature.probes`), a the layer's inputs.
+Then \(\frac1N \sum_s P_s P_s^\top\) is the Gauss-Newton block; with gradients of the loss itself it is the empirical Fisher. Products and
+inner products don't need the P themselves: they are as large as the layer, samples times.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,46 +20,119 @@ from paredown.calibration import Captured, Part
 CHUNK_BYTES = 256_000_000
 """Per-sample gradients that exist at once."""
 
+BLOCK_BYTES = 32_000_000
+"""Gradients that a Gram matrix is made of at once."""
+
 EIGENVALUE_SAMPLES = 64
 """Samples that the eigenvalues are taken from; their cost grows with the square."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PerSampleGradients:
-    """Per-sample weight gradients of one layer, formed a few samples at a time from what was captured.
+    r"""Per-sample weight gradients of one layer, one row for each draw and sample (draw after draw).
 
     Attributes:
         captured: Inputs and output gradients.
+        further: Other draws: other gradients that came back over the same forward passes.
     """
 
     captured: Captured
+    further: tuple[Captured, ...] = ()
+
+    @property
+    def draws(self) -> tuple[Captured, ...]:
+        """All draws."""
+        return self.captured, *self.further
 
     @property
     def samples(self) -> int:
         """Calibration samples."""
         return sum(len(parts[0].inputs) for parts in self.captured.batches)
 
+    def first(self, samples: int) -> PerSampleGradients:
+        """Those of the first samples only."""
+        captured, *further = (_first(captured, samples) for captured in self.draws)
+        return PerSampleGradients(captured, tuple(further))
+
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[Tensor]:
-        """Dense gradients [samples, out, in], as many at once as fit into the limit (at least one)."""
+        """Dense gradients [some rows, out, in], as many at once as fit into the limit (at least one)."""
         rows, width = self.captured.layer.shape
-        step = max(1, limit_bytes // (4 * rows * width))
-        for parts in self.captured.batches:
+        for parts in (parts for captured in self.draws for parts in captured.batches):
+            step = max(1, limit_bytes // (parts[0].gradients.element_size() * rows * width))
             for start in range(0, len(parts[0].inputs), step):
                 yield functools.reduce(Tensor.add_, (_dense(part, slice(start, start + step), rows) for part in parts))
 
+    def products(self, vectors: Tensor) -> Tensor:
+        r"""\(\langle P_s, V \rangle = \sum_t g_t \cdot V a_t\), without forming any P: [k, out, in] to [rows, k].
+
+        Cost: one matrix product of the layer for each vector, however many draws there are.
+        """
+        results = []
+        for batch in zip(*(captured.batches for captured in self.draws), strict=True):
+            result = vectors.new_zeros(len(batch), len(batch[0][0].inputs), len(vectors))
+            for uses in zip(*batch, strict=True):  # the same use in every draw
+                for k, vector in enumerate(vectors):
+                    outputs = vector[uses[0].inputs] if uses[0].kind == "lookup" else uses[0].inputs @ vector.T
+                    for draw, use in enumerate(uses):
+                        result[draw, :, k] += torch.einsum("sto,sto->s", use.gradients, outputs)
+            results.append(result)
+        return torch.cat(results, 1).flatten(0, 1)
+
+    def combinations(self, coefficients: Tensor) -> Tensor:
+        r"""\(\sum_s c_s P_s = \sum_{s,t} (c_s g_t) a_t^\top\), without forming any P: [rows, k] to [k, out, in].
+
+        Cost: as `products`.
+        """
+        count = coefficients.shape[1]
+        by_draw = coefficients.reshape(len(self.draws), self.samples, count)
+        result = coefficients.new_zeros(count, *self.captured.layer.shape)
+        start = 0
+        for batch in zip(*(captured.batches for captured in self.draws), strict=True):
+            end = start + len(batch[0][0].inputs)
+            for uses in zip(*batch, strict=True):
+                inputs = uses[0].inputs.flatten(0, 1)
+                for k in range(count):
+                    scaled = functools.reduce(
+                        Tensor.add_, (use.gradients * by_draw[draw, start:end, k, None, None] for draw, use in enumerate(uses))
+                    ).flatten(0, 1)
+                    if uses[0].kind == "lookup":
+                        result[k].index_add_(0, inputs, scaled)
+                    else:
+                        result[k].addmm_(scaled.T, inputs)
+            start = end
+        return result
+
+    def gram(self, limit_bytes: int = BLOCK_BYTES) -> Tensor:
+        r"""\(\langle P_s, P_r \rangle\) for all pairs of rows, [rows, rows], float64.
+
+        The cheaper of two ways: dense gradients a few output rows at a time, \(R T\, in\, out + R^2\, in\, out\) operations for R rows of
+        T tokens; or, for short sequences and large layers, token by token without them, \((G_s G_r^\top) \odot (A_s A_r^\top)\) summed,
+        \(R^2 T^2 (in + out)\). Products in the gradients' type, sums of blocks in float64.
+        """
+        rows, width = self.captured.layer.shape
+        count, tokens = (
+            len(self.draws),
+            sum(part.inputs.shape[0] * part.inputs.shape[1] for parts in self.captured.batches for part in parts),
+        )
+        if self._lookup:
+            return _compact(self)._gram_by_rows(limit_bytes)
+        by_rows = (count * tokens + (count * self.samples) ** 2) * rows * width
+        by_tokens = tokens**2 * (width + count**2 * (rows + 16))  # 16: what an element-wise pass over memory costs
+        return self._gram_by_rows(limit_bytes) if by_rows <= by_tokens else self._gram_by_tokens(limit_bytes)
+
     def forms(self, changes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        r"""The quadratic form of each change of the weight, its diagonal part and all of it, for each sample.
+        r"""The quadratic form of each change of the weight, its diagonal part and all of it, for each row.
 
         Args:
             changes: \(\Delta W_c\), each [out, in].
 
         Returns:
-            \(\langle P_s^{\odot 2}, \Delta W_c^{\odot 2} \rangle\) and \(\langle P_s, \Delta W_c \rangle^2\), each [samples, changes].
+            \(\langle P_s^{\odot 2}, \Delta W_c^{\odot 2} \rangle\) and \(\langle P_s, \Delta W_c \rangle^2\), each [rows, changes].
         """
         if not changes:
             return torch.zeros(self.samples, 0), torch.zeros(self.samples, 0)
         if self._lookup:
-            return _joined([self._lookup_forms(parts, changes) for parts in self.captured.batches])
+            return _joined([self._lookup_forms(parts, changes) for captured in self.draws for parts in captured.batches])
         first = torch.stack([change.reshape(-1) for change in changes], 1)
         second = first.square()
         result = []
@@ -68,7 +143,7 @@ class PerSampleGradients:
         return _joined(result)
 
     def squared_norms(self) -> Tensor:
-        r"""\(\|P_s\|^2\) of each sample, whose mean is the trace; [samples]."""
+        r"""\(\|P_s\|^2\) of each row, whose mean is the trace; [rows]."""
         if self._lookup:
             ones = torch.ones(self.captured.layer.shape, dtype=self.captured.batches[0][0].gradients.dtype)
             return self.forms([ones])[0][:, 0]
@@ -81,24 +156,53 @@ class PerSampleGradients:
 
         Args:
             limit: Most samples.
-            limit_bytes: Most bytes of gradients; fewer samples are taken where a layer is large.
+            limit_bytes: Most bytes of gradients that this may cost to go through; fewer samples are taken where a layer is large.
 
         Returns:
             Eigenvalues, descending, and the number of samples.
         """
         rows, width = self.captured.layer.shape
-        wanted = max(2, min(limit, limit_bytes // (4 * rows * width)))
-        taken: list[Tensor] = []
-        for chunk in self.chunks():
-            taken.append(chunk.flatten(1)[: wanted - sum(map(len, taken))])
-            if sum(map(len, taken)) >= wanted:
-                break
-        gradients = torch.cat(taken)
-        return torch.linalg.eigvalsh((gradients @ gradients.T).double()).flip(0).clamp(min=0), len(gradients)
+        taken = self.first(max(2, min(limit, limit_bytes // (4 * rows * width))))
+        return torch.linalg.eigvalsh(taken.gram()).flip(0).clamp(min=0), taken.samples
 
     @property
     def _lookup(self) -> bool:
         return all(part.kind == "lookup" for parts in self.captured.batches for part in parts)
+
+    def _gram_by_rows(self, limit_bytes: int) -> Tensor:
+        """Each block of output rows of all P at once: no P exists whole, and none is formed twice."""
+        rows, width = self.captured.layer.shape
+        count, like = len(self.draws) * self.samples, self.captured.batches[0][0].gradients
+        step = max(1, limit_bytes // (like.element_size() * count * width))
+        gram = torch.zeros(count, count, dtype=torch.float64, device=like.device)
+        for start in range(0, rows, step):
+            block = like.new_empty(count, min(step, rows - start), width)
+            at = 0
+            for parts in (parts for captured in self.draws for parts in captured.batches):
+                target = block[at : at + len(parts[0].inputs)]
+                for index, part in enumerate(parts):
+                    _rows_of(part, start, target, add=index > 0)
+                at += len(target)
+            flat = block.flatten(1)
+            gram += flat @ flat.T
+        return gram
+
+    def _gram_by_tokens(self, limit_bytes: int) -> Tensor:
+        samples = self.samples
+        by_draw = torch.zeros(len(self.draws), samples, len(self.draws), samples, dtype=torch.float64)
+        batches = list(zip(*(captured.batches for captured in self.draws), strict=True))
+        starts = [0]
+        for batch in batches:
+            starts.append(starts[-1] + len(batch[0][0].inputs))
+        for i, left in enumerate(batches):
+            for j, right in enumerate(batches[: i + 1]):
+                block = by_draw[:, starts[i] : starts[i + 1], :, starts[j] : starts[j + 1]]
+                for first in zip(*left, strict=True):
+                    for second in zip(*right, strict=True):
+                        _add_inner_products(block, first, second, limit_bytes)
+                if j < i:
+                    by_draw[:, starts[j] : starts[j + 1], :, starts[i] : starts[i + 1]] = block.permute(2, 3, 0, 1)
+        return by_draw.reshape(len(self.draws) * samples, -1)
 
     def _lookup_forms(self, parts: Sequence[Part], changes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Only the rows that a sample looks up have a gradient."""
@@ -125,3 +229,76 @@ def _dense(part: Part, samples: slice, rows: int) -> Tensor:
         return gradients.transpose(1, 2) @ inputs
     result = gradients.new_zeros(len(inputs), rows, gradients.shape[-1])
     return result.scatter_add_(1, inputs[:, :, None].expand_as(gradients), gradients)
+
+
+def _rows_of(part: Part, start: int, target: Tensor, *, add: bool) -> None:
+    """Write some output rows of a part's gradients to the target [samples, rows, in], or add them to what it holds."""
+    rows = target.shape[1]
+    if part.kind == "dense":
+        torch.baddbmm(target, part.gradients[:, :, start : start + rows].mT, part.inputs, beta=1 if add else 0, out=target)
+        return
+    if not add:
+        target.zero_()
+    inside = ((part.inputs >= start) & (part.inputs < start + rows))[:, :, None]
+    places = (part.inputs[:, :, None] - start).clamp(0, rows - 1).expand_as(part.gradients)
+    target.scatter_add_(1, places, part.gradients * inside)
+
+
+def _compact(gradients: PerSampleGradients) -> PerSampleGradients:
+    """Of an embedding, the rows that are looked up at all, renumbered."""
+    used = torch.cat([part.inputs.flatten() for parts in gradients.captured.batches for part in parts]).unique()
+    layer = dataclasses.replace(gradients.captured.layer, shape=(len(used), gradients.captured.layer.shape[1]))
+
+    def renumbered(captured: Captured) -> Captured:
+        batches = tuple(
+            tuple(dataclasses.replace(part, inputs=torch.searchsorted(used, part.inputs.contiguous())) for part in parts)
+            for parts in captured.batches
+        )
+        return Captured(layer, batches)
+
+    return PerSampleGradients(renumbered(gradients.captured), tuple(map(renumbered, gradients.further)))
+
+
+def _first(captured: Captured, samples: int) -> Captured:
+    batches: list[tuple[Part, ...]] = []
+    for parts in captured.batches:
+        if samples > 0:
+            batches.append(tuple(_some(part, slice(samples)) for part in parts))
+        samples -= len(parts[0].inputs)
+    return Captured(captured.layer, tuple(batches))
+
+
+def _some(part: Part, samples: slice) -> Part:
+    return Part(part.kind, part.inputs[samples], part.gradients[samples], None if part.mask is None else part.mask[samples])
+
+
+def _add_inner_products(block: Tensor, first: Sequence[Part], second: Sequence[Part], limit_bytes: int) -> None:
+    r"""Add what two uses have in common to the block [draws, samples, draws, samples], a few samples of the first at a time."""
+    tokens, others = first[0].inputs.shape[1], second[0].inputs.shape[:2]
+    step = max(1, limit_bytes // max(1, first[0].gradients.element_size() * tokens * others.numel()))
+    for start in range(0, len(first[0].inputs), step):
+        some = slice(start, start + step)
+        shared = _input_products(first[0], second[0], some)
+        for d, one in enumerate(first):
+            for e, other in enumerate(second):
+                if shared is not None:  # a·a' (or whether they look up the same row) times g·g'
+                    products = one.gradients[some].flatten(0, 1) @ other.gradients.flatten(0, 1).T * shared
+                elif one.kind == "dense":
+                    products = _mixed(one.inputs[some], one.gradients[some], other)
+                else:
+                    products = _mixed(other.inputs, other.gradients, _some(one, some)).T
+                block[d, some, e] += products.reshape(len(one.inputs[some]), tokens, *others).sum((1, 3))
+
+
+def _input_products(first: Part, second: Part, some: slice) -> Tensor | None:
+    """Inner products of the inputs of all pairs of tokens; None between a head and the lookup that it is tied to."""
+    if first.kind != second.kind:
+        return None
+    if first.kind == "lookup":
+        return first.inputs[some].flatten()[:, None] == second.inputs.flatten()
+    return first.inputs[some].flatten(0, 1) @ second.inputs.flatten(0, 1).T
+
+
+def _mixed(inputs: Tensor, gradients: Tensor, lookup: Part) -> Tensor:
+    """A head's g a^T against a lookup's e_id h^T: g[id] times a·h, for all pairs of tokens."""
+    return gradients.flatten(0, 1)[:, lookup.inputs.flatten()] * (inputs.flatten(0, 1) @ lookup.gradients.flatten(0, 1).T)
