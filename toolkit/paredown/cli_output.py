@@ -26,10 +26,12 @@ WIDE = 130
 
 STAGES = {
     "load": "Load",
+    "spectra": "Spectra",
     "baseline": "Baseline",
     "sensitivity": "Sensitivity",
     "search": "Search",
     "measure": "Measure plans",
+    "hessian": "Hessian",
     "export": "Export",
 }
 

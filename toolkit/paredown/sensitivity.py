@@ -12,10 +12,7 @@ from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
 from paredown.sizes import fit, layer_bytes
-from paredown.specs import KEEP, Candidate, CurvatureMatrix, EigenvalueEstimate, LayerRef, Scheme, TraceEstimate
-
-TOP_EIGENVALUES = 20
-"""Eigenvalues that an estimate keeps."""
+from paredown.specs import KEEP, Candidate, LayerRef, Scheme
 
 
 def price(
@@ -24,10 +21,7 @@ def price(
     captured: Captured,
     units: Tensor,
     schemes: Sequence[Scheme],
-    *,
-    matrix: CurvatureMatrix,
-    seed: int,
-) -> tuple[list[Candidate], TraceEstimate, EigenvalueEstimate]:
+) -> list[Candidate]:
     """Price the schemes on one layer.
 
     Args:
@@ -36,11 +30,9 @@ def price(
         captured: What it saw.
         units: Counted units of each calibration sample, [samples].
         schemes: Schemes as asked; `KEEP` is added.
-        matrix: What the gradients are of: ``ggn`` or ``empirical_fisher``.
-        seed: Seed of the probes, for the record.
 
     Returns:
-        The candidates, and trace and top eigenvalues of the layer's curvature.
+        The candidates.
 
     Raises:
         ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
@@ -51,13 +43,11 @@ def price(
     }
     gradients = PerSampleGradients(captured)
     diagonal, full = (0.5 * form.double() for form in gradients.forms(list(errors.values())))  # [samples, schemes]
-    norms = gradients.squared_norms().double()[:, None]
-    if not (torch.isfinite(full).all() and torch.isfinite(norms).all()):
+    if not all(torch.isfinite(part.gradients).all() for parts in captured.batches for part in parts):
         raise ParedownError(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
         )
     means, deviations = shrunk(diagonal, full, units)
-    trace, trace_sd = ratio(norms, units)
     stats = statistics(captured)
     norm = _output_norm(weight, stats)
     predicted = {
@@ -70,13 +60,7 @@ def price(
         Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *predicted[applied], note, sizes[applied])
         for scheme, (applied, note) in effective.items()
     ]
-    eigenvalues, samples = gradients.eigenvalues()
-    top = tuple((eigenvalues / float(units[:samples].sum()))[:TOP_EIGENVALUES].tolist())
-    return (
-        candidates,
-        TraceEstimate(layer.name, matrix, float(trace), float(trace_sd), 0.0, len(units), 1, seed),
-        EigenvalueEstimate(layer.name, matrix, top, (0.0,) * len(top), (), (), samples, 0, seed),
-    )
+    return candidates
 
 
 def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:

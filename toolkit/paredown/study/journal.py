@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+from paredown.errors import ParedownError
 from paredown.record import Record
 from paredown.specs import Event, EventKind, Payload, Stage
 from paredown.store import Store
@@ -43,6 +45,14 @@ class Journal:
         self.record.update(self.store.events(after=self.record.sequence))  # a second thread may have queued a plan meanwhile
         if self._listener is not None:
             self._listener(event)
+
+    @contextmanager
+    def tolerating(self, what: str) -> Iterator[None]:
+        """Let a part of the run fail that the rest can do without; a notice says why."""
+        try:
+            yield
+        except (ParedownError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, for what it can't differentiate or allocate
+            self.write("notice", message=f"{what}, and the run goes on: {str(error) or type(error).__name__}")
 
     def check(self) -> None:
         """Wait while paused; raise `paredown.study.control.Cancelled` if the run is to stop."""

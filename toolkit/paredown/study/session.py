@@ -11,6 +11,7 @@ import torch
 
 from paredown import tasks
 from paredown.apply import Variants, stored_tensors
+from paredown.curvature.surface import LossSurface
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
 from paredown.export import compressed_tensors
@@ -99,6 +100,11 @@ class Session:
                 self.store.save_arrays(_ORIGINAL, _arrays(self._original))
         return self._original
 
+    def surface(self, samples: int | None = None) -> LossSurface:
+        """The loss on the first calibration samples, at most those of the configuration."""
+        counts = [count for count in (samples, self.config.calibration_samples) if count is not None]
+        return LossSurface.of(self.loaded.model, self.task, min(counts, default=None))
+
     def measure(self, plan: Plan) -> Measurement:
         """Put the plan's weights in place and run the held-out split."""
         original = self.original()
@@ -109,6 +115,14 @@ class Session:
             compressed = original
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         return compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
+
+
+def tokens_of(batches: Sequence[Batch]) -> int:
+    """Tokens of the longest sequence input, padding included: what a captured activation holds a row for."""
+    return sum(
+        max((value.shape[0] * value.shape[1] for value in batch.inputs.values() if value.dim() in (2, 3)), default=64 * len(batch.ids))
+        for batch in batches
+    )
 
 
 def _offers(

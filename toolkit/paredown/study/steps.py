@@ -16,9 +16,10 @@ from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
-from paredown.specs import KEEP, Candidate, Measurement, ModelInfo, Plan, Scheme
+from paredown.specs import KEEP, WHOLE_MODEL, Candidate, Measurement, ModelInfo, Plan, Scheme
 from paredown.study.journal import Journal
-from paredown.study.session import Session
+from paredown.study.session import Session, tokens_of
+from paredown.study.spectra import SAMPLES, exact_passes, refined, trace_of
 from paredown.tasks import Batch
 
 UNIFORM = "uniform "
@@ -45,16 +46,18 @@ def sensitivity(session: Session, journal: Journal) -> None:
     journal.stage("sensitivity", "Reading the calibration data", done=total - len(pending), total=total)
     batches = task.batches("calibration", config.calibration_samples)
     units = torch.cat([task.units(batch) for batch in batches])
-    matrix = "ggn" if task.offers_probabilities else "empirical_fisher"
+    ids = [i for batch in batches for i in batch.ids]
+    matrix = journal.record.sensitivity_matrix
     probe = probe_objective(model, task, seed=config.seed)
-    offered = session.offers
 
     def objective(batch: Batch) -> torch.Tensor:
         journal.check()
         return probe(batch)
 
     done = total - len(pending)
-    for layers in passes(pending, _tokens(batches)):
+    exact = exact_passes(session.surface(SAMPLES)) == 1
+    whole = torch.zeros(len(units), dtype=torch.float64)
+    for layers in passes(pending, tokens_of(batches)):
         journal.stage("sensitivity", f"Calibrating {len(layers)} layers on {len(units)} samples", done=done, total=total)
         captured = capture(model, layers, batches, objective)
         for layer in layers:
@@ -73,10 +76,15 @@ def sensitivity(session: Session, journal: Journal) -> None:
                     payload=[keep],
                 )
                 continue
-            candidates, *curvature = price(
-                layer, weight_of(model, layer), captured.pop(layer.name), units, offered[layer.name], matrix=matrix, seed=config.seed
-            )
+            seen = captured.pop(layer.name)
+            candidates = price(layer, weight_of(model, layer), seen, units, session.offers[layer.name])
+            norms, curvature = refined(seen, units, ids, matrix, exact=exact, seed=config.seed)
+            whole += norms
             journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
+    if len(pending) == total:  # otherwise a part of the sum is lost with the process that had it
+        journal.write(
+            "curvature", done=done, total=total, payload=[trace_of(WHOLE_MODEL, matrix, whole, units, exact=exact, seed=config.seed)]
+        )
 
 
 def plans(session: Session, journal: Journal) -> None:
@@ -216,11 +224,3 @@ def _outside_in(waiting: list[Plan]) -> list[Plan]:
         ordered += [plan for plan in by_size[::step] if plan not in ordered]
         step = max(1, step // 2)
     return ordered
-
-
-def _tokens(batches: Sequence[Batch]) -> int:
-    """Tokens of the longest sequence input, padding included: what a captured activation holds a row for."""
-    return sum(
-        max((value.shape[0] * value.shape[1] for value in batch.inputs.values() if value.dim() in (2, 3)), default=64 * len(batch.ids))
-        for batch in batches
-    )

@@ -24,6 +24,7 @@ from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
 from paredown.study.journal import Journal, Listener
 from paredown.study.session import Session
+from paredown.study.spectra import spectra
 from paredown.tasks import Task
 
 
@@ -327,6 +328,8 @@ class Study:
     def _all_steps(self, journal: Journal) -> None:
         session = self._begin(journal)
         journal.check()
+        with journal.tolerating("the first spectra could not be computed"):
+            spectra(session, journal)
         steps.baseline(session, journal)
         steps.sensitivity(session, journal)
         steps.plans(session, journal)
