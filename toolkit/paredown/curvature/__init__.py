@@ -1,38 +1,56 @@
 """What the loss does around the weights: the matrices, and the questions asked of them."""
 
 from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
+from paredown.curvature.diagonal import probed_diagonal
 from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
+from paredown.curvature.ekfac import ekfac
 from paredown.curvature.fisher import empirical_fisher, fisher
 from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.ghost_norms import gauss_newton_traces
+from paredown.curvature.hutchinson import ProbedTrace, hutchinson, refined_trace
+from paredown.curvature.input_moment import InputMoment, input_moment
+from paredown.curvature.kfac import kfac
+from paredown.curvature.kronecker import KroneckerFactored
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.outer_products import OuterProducts
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
+from paredown.curvature.slices import slice_statistic, slices
 from paredown.curvature.smoothing import smooth, symlog_grid
 from paredown.curvature.uncertainty import Moments, probe_error, ratio
 
 __all__ = [
     "CurvatureOperator",
     "Eigenpairs",
+    "InputMoment",
+    "KroneckerFactored",
     "Moments",
     "OuterProducts",
     "PerSampleGradients",
+    "ProbedTrace",
     "Tridiagonal",
+    "ekfac",
     "empirical_fisher",
     "exact_density",
     "extreme_eigenvalues",
     "fisher",
     "gauss_newton",
     "gauss_newton_traces",
+    "hutchinson",
+    "input_moment",
+    "kfac",
     "lanczos",
     "moments",
     "output_probe",
     "probe_density",
     "probe_error",
     "probe_objective",
+    "probed_diagonal",
     "ratio",
+    "refined_trace",
+    "slice_statistic",
+    "slices",
     "smooth",
     "spectral_density",
     "symlog_grid",

@@ -108,13 +108,7 @@ class OuterProducts(CurvatureOperator):
 
     def diagonal(self) -> Tensor:
         """The diagonal, [n]."""
-        parts = []
-        for each in self.gradients:
-            total = torch.zeros(each.captured.layer.shape, dtype=self.dtype, device=self.device)
-            for chunk in each.chunks():
-                total += chunk.square_().sum(0)
-            parts.append(total)
-        return self.join(parts) * self.scale
+        return self.join([each.summed_squares() for each in self.gradients]) * self.scale
 
     def gram(self) -> Tensor:
         r"""\(\langle P_i, P_j \rangle\) over all layers for rows i, j (draw after draw, samples inside), float64; computed once."""
@@ -196,6 +190,8 @@ def _nothing(layer: LayerRef, batch: Batch, like: Tensor) -> Part:
     """A layer that this batch did not run: samples without tokens."""
     rows, width = layer.shape
     samples = len(batch.ids)
+    if layer.kind == "embedding":
+        return Part("lookup", torch.zeros(samples, 0, dtype=torch.long, device=like.device), like.new_zeros(samples, 0, width), None)
     return Part("dense", like.new_zeros(samples, 0, width), like.new_zeros(samples, 0, rows), None)
 
 

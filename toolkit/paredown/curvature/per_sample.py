@@ -149,6 +149,14 @@ class PerSampleGradients:
             return self.forms([ones])[0][:, 0]
         return torch.cat([chunk.flatten(1).square_().sum(1) for chunk in self.chunks()])
 
+    def summed_squares(self) -> Tensor:
+        r"""\(\sum_s P_s^{\odot 2}\), whose mean is the diagonal; [out, in]."""
+        chunks = self.chunks()
+        total = next(chunks).square_().sum(0)
+        for chunk in chunks:
+            total += chunk.square_().sum(0)
+        return total
+
     def eigenvalues(self, limit: int = EIGENVALUE_SAMPLES, limit_bytes: int = 2 * CHUNK_BYTES) -> tuple[Tensor, int]:
         r"""Non-zero eigenvalues of \(\sum_s P_s P_s^\top\) over the first samples, from their Gram matrix \(\langle P_s, P_t \rangle\).
 
