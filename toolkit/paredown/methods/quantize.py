@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
-from paredown.methods import clip_search
+from paredown.methods import checks, clip_search
 from paredown.methods.grid import Grid
 from paredown.specs import Scheme, Solver, WeightFormat
 
@@ -63,28 +63,18 @@ def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Qu
     Raises:
         ParedownError: If the weight is no matrix, holds NaN or infinite values, or its inputs are not divisible by the group size.
     """
-    if weight.ndim != 2 or 0 in weight.shape:
-        raise ParedownError(f"expected a weight of shape [out, in] with at least one element, got {list(weight.shape)}")
+    weight = checks.matrix(weight)
     out, inputs = weight.shape
-    group = format.group_size or inputs
-    if inputs % group:
-        raise ParedownError(
-            f"the group size {group} does not divide the {inputs} inputs of the weight; take what paredown.sizes.fit returns, or a group size that divides them"
-        )
+    group = checks.group_size(format.group_size, inputs)
     grid = Grid(format.bits, format.symmetric)
     find = {"rtn": Grid.span, "mse": clip_search.find}[solver]
-    weight = weight.detach()
     codes = torch.empty((out, inputs), dtype=torch.uint8, device=weight.device)
     scales = torch.empty((out, inputs // group), dtype=torch.float16, device=weight.device)
     zero_points = torch.empty_like(scales, dtype=torch.uint8)
     rows = max(1, _CHUNK // inputs)
     for start in range(0, out, rows):
         part = slice(start, start + rows)
-        groups = weight[part].to(torch.float32).reshape(-1, inputs // group, group)
-        if not torch.isfinite(groups).all():
-            raise ParedownError(
-                "the weight holds NaN or infinite values; compress a checkpoint that computes finite outputs, or keep this layer"
-            )
+        groups = checks.finite(weight[part]).reshape(-1, inputs // group, group)
         scale, zero = find(grid, groups)
         codes[part] = grid.encode(groups, scale, zero).to(torch.uint8).reshape(-1, inputs)
         scales[part] = scale.squeeze(-1)
