@@ -8,9 +8,11 @@ Its stopping rule for traces lacks an absolute value and ends at once where the 
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from pyhessian.utils import group_product, hessian_vector_product
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
+from _rows import spent
 from paredown.specs import LayerRef
 from paredown.tasks import Batch
 
@@ -54,16 +57,55 @@ def pyhessian_of(model: nn.Module, layer: LayerRef, batch: Batch) -> Iterator[An
         parameter.requires_grad_(False)
 
 
-def pyhessian_draws(computer: Any, draws: int) -> list[float]:
-    """So many draws of Hutchinson's estimator."""
-    return computer.trace(maxIter=draws, tol=-np.inf)
+@dataclass(frozen=True, eq=False)
+class TraceCosts:
+    """What Hutchinson's estimator took, layer by layer.
+
+    Attributes:
+        setup: Seconds of each layer's first passes, [layers].
+        per_draw: Seconds of one draw, [layers].
+        draws: The draws, [draws, layers].
+    """
+
+    setup: np.ndarray
+    per_draw: np.ndarray
+    draws: np.ndarray
+
+    def seconds(self, draws: float) -> float:
+        """Of so many draws of every layer."""
+        return float(self.setup.sum() + draws * self.per_draw.sum())
 
 
-def pyhessian_residual(computer: Any, vector: Sequence[Tensor]) -> tuple[float, float]:
-    r"""Eigenvalue \\(\\theta\\) and \\(\\|Hv - \\theta v\\| / |\\theta|\\) of what `eigenvalues` returned; not part of its cost."""
-    product = hessian_vector_product(computer.gradsH, computer.params, vector)
-    value = float(group_product(product, vector))
-    return value, float(sum(((p - value * v) ** 2).sum() for p, v in zip(product, vector, strict=True)) ** 0.5) / abs(value)
+def pyhessian_traces(model: nn.Module, layers: Sequence[LayerRef], batch: Batch, draws: int) -> TraceCosts:
+    """So many draws of each layer: with a tolerance that nothing meets, its stopping rule is out of the way."""
+    setup, per_draw, values = [], [], []
+    for layer in layers:
+        started = time.process_time()
+        with pyhessian_of(model, layer, batch) as computer:
+            setup.append(time.process_time() - started)
+            seconds, found = spent(lambda computer=computer: computer.trace(maxIter=draws, tol=-np.inf))
+        per_draw.append(seconds / draws)
+        values.append(found)
+    return TraceCosts(np.array(setup), np.array(per_draw), np.array(values).T)
+
+
+def pyhessian_top(model: nn.Module, layer: LayerRef, batch: Batch, residual: float) -> tuple[float, float, float]:
+    r"""Seconds, the eigenvalue of largest magnitude \(\theta\), and its relative residual \(\|Hv - \theta v\| / |\theta|\).
+
+    It stops where \(\theta\) changes little. The seconds are those of the loosest tolerance that gives the residual asked for, as if one
+    had known it; of the tightest one here where none does.
+    """
+    for tolerance in (1e-2, 1e-3, 1e-4, 1e-5):
+        started = time.process_time()
+        with pyhessian_of(model, layer, batch) as computer:
+            _, (vector,) = computer.eigenvalues(maxIter=100, tol=tolerance)
+            seconds = time.process_time() - started
+            product = hessian_vector_product(computer.gradsH, computer.params, vector)
+            value = float(group_product(product, vector))
+            reached = float(sum(((p - value * v) ** 2).sum() for p, v in zip(product, vector, strict=True)) ** 0.5) / abs(value)
+        if reached <= residual:
+            break
+    return seconds, value, reached
 
 
 @contextmanager
@@ -82,7 +124,7 @@ def legacy_eig() -> Iterator[None]:
 
 
 def curvlinops_of(model: nn.Module, layers: Sequence[LayerRef], batch: Batch) -> HessianLinearOperator:
-    """curvlinops' Hessian of the layers, block by block; without its check for determinism, which takes products of its own."""
+    """The Hessian of the layers in curvlinops, block by block; without its check for determinism, which takes products of its own."""
     parameters = [model.get_submodule(layer.name).weight for layer in layers]
     return HessianLinearOperator(
         _Logits(model),
@@ -96,15 +138,15 @@ def curvlinops_of(model: nn.Module, layers: Sequence[LayerRef], batch: Batch) ->
     )
 
 
-def curvlinops_draws(operator: HessianLinearOperator, layers: Sequence[LayerRef], columns: int) -> np.ndarray:
+def curvlinops_draw(operator: HessianLinearOperator, layers: Sequence[LayerRef], columns: int) -> np.ndarray:
     """Hutchinson's draws of each block from one product with a matrix of random signs, [columns, layers]."""
     signs = [torch.randint(0, 2, (*layer.shape, columns)).float() * 2 - 1 for layer in layers]
     return np.stack([(s * p).sum((0, 1)).numpy() for s, p in zip(signs, operator @ signs, strict=True)], 1)
 
 
-def curvlinops_top(operator: HessianLinearOperator, tolerance: float) -> tuple[float, int]:
+def curvlinops_top(model: nn.Module, layer: LayerRef, batch: Batch, tolerance: float) -> tuple[float, int]:
     """Largest eigenvalue by SciPy's `eigsh`, as curvlinops' examples do, and the products that it took."""
-    scipy, count = operator.to_scipy(), [0]
+    scipy, count = curvlinops_of(model, [layer], batch).to_scipy(), [0]
 
     def product(vector: np.ndarray) -> np.ndarray:
         count[0] += 1
@@ -115,6 +157,13 @@ def curvlinops_top(operator: HessianLinearOperator, tolerance: float) -> tuple[f
     return float(value), count[0]
 
 
-def curvlinops_density(operator: HessianLinearOperator, steps: int) -> None:
+def curvlinops_density(model: nn.Module, layer: LayerRef, batch: Batch, steps: int) -> None:
     """Its spectral density, bounds included."""
-    lanczos_approximate_spectrum(operator, steps)
+    lanczos_approximate_spectrum(curvlinops_of(model, [layer], batch), steps)
+
+
+def pyhessian_density(model: nn.Module, layer: LayerRef, batch: Batch) -> list[float]:
+    """Nodes of its spectral density, at its default of 100 steps and one start."""
+    with pyhessian_of(model, layer, batch) as computer, legacy_eig():
+        (nodes,), _ = computer.density(iter=100, n_v=1)
+    return nodes
