@@ -51,9 +51,9 @@ def family(name, classes=5, batches=1):
 class Plain(nn.Module):
     """Linear layers over [samples, tokens, in], and the mean over the tokens."""
 
-    def __init__(self, *sizes, activation=nn.Tanh):
+    def __init__(self, *sizes, activation=nn.Tanh, bias=True):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(nn.Linear(a, b, bias=bias) for a, b in itertools.pairwise(sizes))
         self.activation = activation()
 
     def forward(self, inputs):
@@ -62,11 +62,11 @@ class Plain(nn.Module):
         return self.layers[-1](inputs).mean(1)
 
 
-def plain(sizes=(4, 5, 3), samples=6, tokens=1, seed=0, batch_size=4, activation=nn.Tanh):
+def plain(sizes=(4, 5, 3), samples=6, tokens=1, seed=0, batch_size=4, activation=nn.Tanh, bias=True):
     """A classifier with random weights, labels and inputs; and its layers, the last one too."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Plain(*sizes, activation=activation).double().eval().requires_grad_(False)
+        model = Plain(*sizes, activation=activation, bias=bias).double().eval().requires_grad_(False)
         inputs, targets = torch.randn(samples, tokens, sizes[0], dtype=torch.float64), torch.randint(0, sizes[-1], (samples,))
 
     def predict(batch):
