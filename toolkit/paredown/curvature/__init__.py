@@ -2,11 +2,13 @@
 
 from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
 from paredown.curvature.diagonal import probed_diagonal
+from paredown.curvature.double_backward import twice_differentiable
 from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
 from paredown.curvature.ekfac import ekfac
 from paredown.curvature.fisher import empirical_fisher, fisher
 from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.ghost_norms import gauss_newton_traces
+from paredown.curvature.hessian import Hessian
 from paredown.curvature.hutchinson import ProbedTrace, hutchinson, refined_trace
 from paredown.curvature.input_moment import InputMoment, input_moment
 from paredown.curvature.kfac import kfac
@@ -14,17 +16,22 @@ from paredown.curvature.kronecker import KroneckerFactored
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.outer_products import OuterProducts
+from paredown.curvature.output_space import HessianBlock
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.slices import slice_statistic, slices
 from paredown.curvature.smoothing import smooth, symlog_grid
+from paredown.curvature.surface import LossSurface
 from paredown.curvature.uncertainty import Moments, probe_error, ratio
 
 __all__ = [
     "CurvatureOperator",
     "Eigenpairs",
+    "Hessian",
+    "HessianBlock",
     "InputMoment",
     "KroneckerFactored",
+    "LossSurface",
     "Moments",
     "OuterProducts",
     "PerSampleGradients",
@@ -54,4 +61,5 @@ __all__ = [
     "smooth",
     "spectral_density",
     "symlog_grid",
+    "twice_differentiable",
 ]
