@@ -92,11 +92,11 @@ def test_one_backward_pass_is_exact_for_two_classes():
 def test_random_probes_have_the_exact_matrix_as_their_mean():
     surface, layers = plain(tokens=2)
     exact = gauss_newton(surface, layers).dense()
-    draws = torch.stack([gauss_newton(surface, layers, exact=False, seed=seed).dense() for seed in range(200)])
-    error = draws.std(0) / 200**0.5
+    draws = torch.stack([gauss_newton(surface, layers, exact=False, seed=seed).dense() for seed in range(100)])
+    error = draws.std(0) / 10
     assert ((draws.mean(0) - exact).abs() <= 5 * error + 1e-12).all()
-    many = gauss_newton(surface, layers, exact=False, draws=200).dense()
-    assert float((many - exact).norm()) < 0.3 * float((draws[0] - exact).norm())
+    many = gauss_newton(surface, layers, exact=False, draws=100).dense()
+    assert float((many - exact).norm()) < 0.4 * float((draws[0] - exact).norm())
 
 
 def test_probes_depend_on_the_seed_and_the_samples_alone():

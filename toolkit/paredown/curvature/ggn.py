@@ -46,7 +46,7 @@ def gauss_newton(
         raise ParedownError(f"expected at least one draw of each sample, got {draws}")
     if exact is None:
         with torch.no_grad():
-            classes = predict(surface.batches[0]).logits.shape[-1]
+            classes = predict(surface.first(1).batches[0]).logits.shape[-1]
         exact = (classes - 1) * int(surface.units.max()) <= EIGENBASIS_CLASSES
 
     def columns(batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:

@@ -157,17 +157,14 @@ def _captured(surface: LossSurface, layers: Sequence[LayerRef], directions: Dire
     ran: set[str] = set()
     for batch in surface.batches:
         gradients: dict[Call, Tensor] = {}
-
-        def heard(call: Call, gradient: Tensor, gradients: dict[Call, Tensor] = gradients) -> None:
-            gradients[call] = gradient.clone()  # autograd adds the next draw's to the first layers' in place
-
-        with torch.enable_grad(), listening(surface.model, layers, batch, heard) as calls:
+        with torch.enable_grad(), listening(surface.model, layers, batch, gradients.__setitem__) as calls:
             output, sent = directions(batch)
             for draw, direction in enumerate(sent):
                 gradients.clear()
                 torch.autograd.backward(output, direction.to(output), retain_graph=draw + 1 < len(sent))
                 for layer in layers:
-                    parts = tuple(_part(call, gradients.get(call)) for call in calls[layer.name]) or (_nothing(layer, batch, output),)
+                    parts = tuple(_part(call, gradients.get(call), last=draw + 1 == len(sent)) for call in calls[layer.name])
+                    parts = parts or (_nothing(layer, batch, output),)
                     _check_finite(parts, layer, batch)
                     draws = seen[layer.name]
                     while len(draws) <= draw:
@@ -179,11 +176,12 @@ def _captured(surface: LossSurface, layers: Sequence[LayerRef], directions: Dire
     return {layer.name: [Captured(layer, tuple(parts)) for parts in seen[layer.name]] for layer in layers}
 
 
-def _part(call: Call, gradient: Tensor | None) -> Part:
+def _part(call: Call, gradient: Tensor | None, *, last: bool) -> Part:
     assert call.inputs is not None
     if gradient is None:  # the output does not depend on it
         gradient = torch.zeros(call.outputs, dtype=call.dtype, device=call.inputs.device)
-    return Part(call.kind, call.inputs, gradient, call.mask)
+    # autograd adds the next draw's to the first layers' gradients in place
+    return Part(call.kind, call.inputs, gradient if last else gradient.clone(), call.mask)
 
 
 def _nothing(layer: LayerRef, batch: Batch, like: Tensor) -> Part:
@@ -196,7 +194,7 @@ def _nothing(layer: LayerRef, batch: Batch, like: Tensor) -> Part:
 
 
 def _check_finite(parts: Sequence[Part], layer: LayerRef, batch: Batch) -> None:
-    if not all(bool(torch.isfinite(part.gradients).all()) for part in parts):
+    if not all(bool(torch.isfinite(part.gradients.sum())) for part in parts):
         raise ParedownError(
             f"the gradients of {layer.name} are NaN or infinite for the batch of samples {batch.ids[0]} to {batch.ids[-1]};"
             " look for such values in the model's weights or inputs"

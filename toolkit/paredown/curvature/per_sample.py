@@ -20,8 +20,8 @@ from paredown.calibration import Captured, Part
 CHUNK_BYTES = 256_000_000
 """Per-sample gradients that exist at once."""
 
-BLOCK_BYTES = 32_000_000
-"""Gradients that a Gram matrix is made of at once."""
+BLOCK_BYTES = 8_000_000
+"""The same where they are only reduced to numbers: few enough to stay in the cache."""
 
 EIGENVALUE_SAMPLES = 64
 """Samples that the eigenvalues are taken from; their cost grows with the square."""
@@ -147,11 +147,11 @@ class PerSampleGradients:
         if self._lookup:
             ones = torch.ones(self.captured.layer.shape, dtype=self.captured.batches[0][0].gradients.dtype)
             return self.forms([ones])[0][:, 0]
-        return torch.cat([chunk.flatten(1).square_().sum(1) for chunk in self.chunks()])
+        return torch.cat([chunk.flatten(1).square_().sum(1) for chunk in self.chunks(BLOCK_BYTES)])
 
     def summed_squares(self) -> Tensor:
         r"""\(\sum_s P_s^{\odot 2}\), whose mean is the diagonal; [out, in]."""
-        chunks = self.chunks()
+        chunks = self.chunks(BLOCK_BYTES)
         total = next(chunks).square_().sum(0)
         for chunk in chunks:
             total += chunk.square_().sum(0)
@@ -196,8 +196,8 @@ class PerSampleGradients:
         return gram
 
     def _gram_by_tokens(self, limit_bytes: int) -> Tensor:
-        samples = self.samples
-        by_draw = torch.zeros(len(self.draws), samples, len(self.draws), samples, dtype=torch.float64)
+        samples, device = self.samples, self.captured.batches[0][0].gradients.device
+        by_draw = torch.zeros(len(self.draws), samples, len(self.draws), samples, dtype=torch.float64, device=device)
         batches = list(zip(*(captured.batches for captured in self.draws), strict=True))
         starts = [0]
         for batch in batches:
