@@ -7,10 +7,10 @@ curvature with all of it.
 
 The thresholds, and why:
 
-- A step holds if measured and predicted differ by at most a factor of `TOLERANCE` = 1.5, or by two standard errors. The error of rounding falls
-  by four with each bit, so a factor of 1.5 misplaces a layer by 0.3 bits, less than the schemes are apart.
-- It is unclear, and says nothing, if the standard error exceeds half of the larger figure. Both figures below `NEGLIGIBLE` hold: that
-  is the arithmetic's own noise.
+- A step holds if measured and predicted differ by at most a factor of `TOLERANCE` = 1.5: the error of rounding falls by four with each
+  bit, so that misplaces a layer by 0.3 bits, less than the schemes are apart. It fails if they differ by more, and by more than two standard
+  errors of their difference. Otherwise, or if that error exceeds half of the larger figure, it is unclear and says nothing. Both figures
+  below `NEGLIGIBLE` hold: that is the arithmetic's own noise.
 - Predictions that hold down to 3 bits are to be trusted: 4 bits and 3 bits are where allocation lives. Down to 4, with care. If they
   fail at 4 bits or more: no.
 - A gradient of more than `GRADIENT` = 2 times its chance value is no chance: the noise of a mean of many samples has several effective
@@ -21,7 +21,6 @@ The thresholds, and why:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from paredown.specs import QuadraticStep, Scheme, Verdict
@@ -54,7 +53,7 @@ def judge(
         Verdict and reason.
 
     Example:
-        >>> steps = [QuadraticStep("int3", 0.1, 0.01, 0.11, 0.01), QuadraticStep("int2", 0.5, 0.05, 1.2, 0.1)]
+        >>> steps = [QuadraticStep("int3", 0.1, 0.02, 0.11, 0.02, 0.01), QuadraticStep("int2", 0.5, 0.1, 1.2, 0.2, 0.1)]
         >>> judge(steps, gradient_norm=1.0, gradient_norm_sd=1.1, negative_share=0.02)
         ('yes', 'predictions hold down to 3 bits; at 2 bits the loss rose 2.4 times as much as predicted')
     """
@@ -68,6 +67,8 @@ def judge(
     words = f"predictions hold down to {narrowest} bits" if held else "predictions fail"
     if failed is not None:
         words += f"{'; ' if held else ': '}at {_bits(failed)} bits {_said(failed)}"
+    elif held[-1] is not by_width[-1]:
+        words += "; for fewer, the samples don't tell"
     verdict: Verdict = "yes" if narrowest is not None and narrowest <= 3 else "with care"
     if failed is not None and _bits(failed) >= 4:
         verdict = "no"
@@ -99,11 +100,11 @@ def _holds(step: QuadraticStep) -> bool | None:
     larger = max(abs(step.predicted), abs(step.measured))
     if larger < NEGLIGIBLE:
         return True
-    error = math.hypot(step.predicted_sd, step.measured_sd)  # an upper bound: both come from the same samples
-    if error > larger / 2:
+    if step.difference_sd > larger / 2:
         return None
-    near = step.predicted > 0 and 1 / TOLERANCE <= step.measured / step.predicted <= TOLERANCE
-    return near or abs(step.measured - step.predicted) <= 2 * error
+    if step.predicted > 0 and 1 / TOLERANCE <= step.measured / step.predicted <= TOLERANCE:
+        return True
+    return False if abs(step.measured - step.predicted) > 2 * step.difference_sd else None
 
 
 def _said(step: QuadraticStep) -> str:

@@ -145,6 +145,7 @@ class QuadraticStep:
         predicted_sd: Its standard error over the samples.
         measured: What the loss really did.
         measured_sd: Its standard error over the samples.
+        difference_sd: Standard error of measured - predicted; far below the two others, since a sample that is hurt is mostly predicted to be.
     """
 
     scheme: str
@@ -152,6 +153,7 @@ class QuadraticStep:
     predicted_sd: float
     measured: float
     measured_sd: float
+    difference_sd: float
 
 
 @dataclass(frozen=True, slots=True)
