@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from paredown.calibration import capture
+from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import generator_for, output_columns, output_probe
@@ -12,6 +13,7 @@ from paredown.curvature.surface import LossSurface
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from paredown.tasks import Batch, Predictions
+from surfaces import family as families
 from tiny_models import CASES
 
 
@@ -181,3 +183,15 @@ def test_values_that_are_not_finite_name_layer_and_samples():
         last(gauss_newton_traces(surface, layers, seed=0))
     with pytest.raises(ParedownError, match="at least one probe of each sample, got 0"):
         last(gauss_newton_traces(surface, layers, seed=0, probes=0))
+
+
+def test_units_of_one_sample_are_not_mixed_where_traces_claim_to_be_exact():
+    """Tokens of two classes: a probe that is exact for each token is not for their sum."""
+    surface, layers = families("gpt2", classes=2, batches=2)
+    some = layers[1:3]
+    operator = gauss_newton(surface, some, exact=True)
+    truth = [operator.block(i).trace() for i in range(2)]
+    assert [e.value for e in last(gauss_newton_traces(surface, some, seed=0, exact=True))] == pytest.approx(truth, rel=1e-9)
+    assert all(e.probe_sd is None for e in last(gauss_newton_traces(surface, some, seed=0)))
+    for estimate, exact in zip(last(gauss_newton_traces(surface, some, seed=0, probes=20)), truth, strict=True):
+        assert abs(estimate.value - exact) <= 4 * estimate.probe_sd

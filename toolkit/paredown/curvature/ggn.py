@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from paredown.curvature.outer_products import OuterProducts
-from paredown.curvature.probes import EIGENBASIS_CLASSES, generator_for, output_columns, output_probe
+from paredown.curvature.probes import EIGENBASIS_CLASSES, exact_directions, generator_for, output_probe
 from paredown.curvature.surface import LossSurface
 from paredown.errors import ParedownError
 from paredown.specs import LayerRef
-from paredown.tasks import Batch, Predictions
+from paredown.tasks import Batch
 
 
 def gauss_newton(
@@ -44,28 +44,18 @@ def gauss_newton(
         )
     if draws < 1:
         raise ParedownError(f"expected at least one draw of each sample, got {draws}")
+    longest = int(surface.units.max())
     if exact is None:
         with torch.no_grad():
             classes = predict(surface.first(1).batches[0]).logits.shape[-1]
-        exact = (classes - 1) * int(surface.units.max()) <= EIGENBASIS_CLASSES
+        exact = (classes - 1) * longest <= EIGENBASIS_CLASSES
 
     def columns(batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
         predictions = predict(batch)
-        place = _place_in_sample(predictions)
-        longest = int(surface.units.max())
-        # draws must agree between batches: places that a batch lacks are sent as zeros
-        sent = [column * (place == i)[:, None] for i in range(longest) for column in output_columns(predictions.logits)]
-        return predictions.logits, sent
+        return predictions.logits, list(exact_directions(predictions, longest))  # as many in every batch
 
     def probes(batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
         logits = predict(batch).logits
         return logits, [output_probe(logits, generator_for(seed, "gauss_newton", (draw, *batch.ids))) for draw in range(draws)]
 
     return OuterProducts.of(surface, layers, columns if exact else probes, averaged=not exact)
-
-
-def _place_in_sample(predictions: Predictions) -> Tensor:
-    """Each unit's number within its sample, [units]."""
-    counts = predictions.sample.bincount()
-    starts = counts.cumsum(0) - counts
-    return torch.arange(len(predictions.sample), device=counts.device) - starts[predictions.sample]

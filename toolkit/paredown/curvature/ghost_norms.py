@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from paredown.calibration import Call, listening
-from paredown.curvature.probes import generator_for, output_columns, output_probe
+from paredown.curvature.probes import exact_directions, generator_for, output_probe
 from paredown.curvature.surface import LossSurface
 from paredown.curvature.uncertainty import Moments, probe_error, ratio
 from paredown.errors import ParedownError
@@ -45,8 +45,8 @@ def gauss_newton_traces(
         layers: The layers.
         seed: Of the probes. They depend on it and on the samples of a batch, not on what came before.
         probes: Random probes of each sample; more lower the probe error only, more samples both.
-        exact: Whether to send the columns of \(\mathrm{diag}(p) - p p^\top\) instead, one backward pass for each class but one; None
-            where that costs no more: with two classes, one probe is exact.
+        exact: Whether to send the columns of \(\mathrm{diag}(p) - p p^\top\) instead, one backward pass for each class but one and each
+            unit of a sample; None where that costs no more: with two classes and one unit a sample, one probe is exact.
 
     Yields:
         After each batch, an estimate from all samples so far for each layer that they ran.
@@ -103,13 +103,14 @@ def _batch_traces(
             output, directions, exact = surface.losses(batch), iter([torch.ones(len(batch.ids))]), True
             count = 1
         else:
-            output = surface.logits(batch).logits
+            predictions = surface.logits(batch)
+            output = predictions.logits
             check_finite(output, batch, "logits")
-            classes = output.shape[-1]
-            exact = classes - 1 <= probes if exact is None else exact
-            count = classes - 1 if exact else probes
+            columns = output.shape[-1] - 1
+            exact = columns * int(surface.units.max()) <= probes if exact is None else exact  # the same for every batch
+            count = columns * int(predictions.sample.bincount().max()) if exact else probes
             directions = (
-                iter(output_columns(output)) if exact else _draws(output, generator_for(seed, "gauss_newton_traces", batch.ids), probes)
+                exact_directions(predictions) if exact else _draws(output, generator_for(seed, "gauss_newton_traces", batch.ids), probes)
             )
         moments: Moments | None = None
         for index, direction in enumerate(directions):

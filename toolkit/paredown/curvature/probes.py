@@ -8,13 +8,13 @@ Gauss-Newton matrix: no labels, one backward pass.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from paredown.calibration import Objective
-from paredown.tasks import Batch, Task
+from paredown.tasks import Batch, Predictions, Task
 
 EIGENBASIS_CLASSES = 64
 """Up to so many classes the signs are drawn in the eigenbasis of M, which leaves a fifth of the noise (`output_probe`)."""
@@ -51,7 +51,8 @@ def output_probe(logits: Tensor, generator: torch.Generator) -> Tensor:
 def output_columns(logits: Tensor) -> Tensor:
     r"""The columns \(u_k = \sqrt{\lambda_k}\, q_k\) with \(\sum_k u_k u_k^\top = \mathrm{diag}(p) - p p^\top\) for each row.
 
-    Each sent backward, they give the Gauss-Newton matrix exactly; for two classes a single one does.
+    Each sent backward, they give the Gauss-Newton matrix exactly where a sample has one unit (otherwise see `exact_directions`); for two
+    classes a single one does.
 
     Args:
         logits: z, [units, classes].
@@ -62,6 +63,27 @@ def output_columns(logits: Tensor) -> Tensor:
     probabilities = logits.detach().double().softmax(-1)
     values, vectors = torch.linalg.eigh(torch.diag_embed(probabilities) - probabilities[:, :, None] * probabilities[:, None, :])
     return (vectors * values.clamp(min=0).sqrt()[:, None, :])[:, :, 1:].permute(2, 0, 1).to(logits.dtype)
+
+
+def exact_directions(predictions: Predictions, places: int | None = None) -> Iterator[Tensor]:
+    r"""What must go backward, one by one, for the exact Gauss-Newton matrix of samples with several units (tokens).
+
+    Per-sample gradients that hold two units at once would mix them, so each unit has its own turn: the columns of the first units of all
+    samples, then those of the second ones.
+
+    Args:
+        predictions: Of a batch.
+        places: Units of a sample at most; those of this batch where None. Places that no sample has give zeros.
+
+    Yields:
+        places × (classes − 1) tensors [units, classes].
+    """
+    counts = predictions.sample.bincount()
+    place = torch.arange(len(predictions.sample), device=counts.device) - (counts.cumsum(0) - counts)[predictions.sample]
+    columns = output_columns(predictions.logits)
+    for index in range(int(counts.max()) if places is None else places):
+        for column in columns:
+            yield column * (place == index)[:, None]
 
 
 def probe_objective(model: nn.Module, task: Task, *, seed: int) -> Objective:
