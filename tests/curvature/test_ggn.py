@@ -82,6 +82,22 @@ def test_the_matrix_is_the_hessian_where_the_logits_are_linear_in_the_weights():
     torch.testing.assert_close(gauss_newton(surface, layers).dense(), hessian)
 
 
+def test_blocks_are_those_of_the_hessian_in_a_deep_linear_network():
+    """The logits are linear in each layer's weight by itself, though not in all of them together."""
+    surface, layers = plain((4, 5, 3), samples=5, batch_size=5, activation=torch.nn.Identity)
+    batch = surface.batches[0]
+
+    def loss(first, second):
+        names = {"layers.0.weight": first, "layers.1.weight": second}
+        return torch.nn.functional.cross_entropy(torch.func.functional_call(surface.model, names, (batch.inputs["inputs"],)), batch.targets)
+
+    weights = [layer.weight for layer in surface.model.layers]
+    operator = gauss_newton(surface, layers)
+    for i, layer in enumerate(layers):
+        hessian = torch.func.jacrev(torch.func.jacrev(loss, i), i)(*weights)
+        torch.testing.assert_close(operator.block(i).dense(), hessian.reshape(layer.parameters, layer.parameters))
+
+
 def test_one_backward_pass_is_exact_for_two_classes():
     surface, layers = plain((4, 5, 2))
     operator = gauss_newton(surface, layers)

@@ -247,9 +247,8 @@ def _rows_of(part: Part, start: int, target: Tensor, *, add: bool) -> None:
         return
     if not add:
         target.zero_()
-    inside = ((part.inputs >= start) & (part.inputs < start + rows))[:, :, None]
-    places = (part.inputs[:, :, None] - start).clamp(0, rows - 1).expand_as(part.gradients)
-    target.scatter_add_(1, places, part.gradients * inside)
+    sample, token = ((part.inputs >= start) & (part.inputs < start + rows)).nonzero(as_tuple=True)
+    target.index_put_((sample, part.inputs[sample, token] - start), part.gradients[sample, token], accumulate=True)
 
 
 def _compact(gradients: PerSampleGradients) -> PerSampleGradients:
