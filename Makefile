@@ -32,6 +32,7 @@ $(STAMP):
 	$(PIP) install --quiet --constraint constraints.txt --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) install --quiet --constraint constraints.txt hatchling editables
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[all]" --group dev
+	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench
 	@rm -f $(VENV)/installed-*
 	@touch $@
 
@@ -68,7 +69,6 @@ contracts: venv
 check: lint types contracts test ## Lint, types, import contracts and tests, exactly as CI
 
 bench: venv ## Run every benchmark, with its rivals, and write benchmarks/RESULTS.md
-	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench
 	$(BIN)/python benchmarks/run_all.py
 
 clean: ## Remove .venv and all caches; studies stay
