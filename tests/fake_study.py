@@ -10,15 +10,16 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+import fake_curvature
 from paredown.record import Record
 from paredown.search import Problem, allocate
 from paredown.specs import (
     KEEP,
     Candidate,
-    EigenvalueEstimate,
+    CurvatureRequest,
     LayerRef,
     Measurement,
     Metric,
@@ -26,7 +27,6 @@ from paredown.specs import (
     Plan,
     Scheme,
     StudyConfig,
-    TraceEstimate,
 )
 from paredown.store import Store
 
@@ -77,17 +77,14 @@ def candidates(layer: LayerRef, index: int) -> list[Candidate]:
         bits = scheme.weight.bits
         size = round(layer.parameters * (bits + 24 / 64) / 8)
         loss = _damage(layer, index, bits)
-        result.append(Candidate(layer.name, scheme, scheme, size, loss, 0.15 * loss, min(1.0, 0.8 * 4.0 ** (2 - bits))))
+        error = min(1.0, 0.8 * 4.0 ** (2 - bits))
+        result.append(Candidate(layer.name, scheme, scheme, size, loss, 0.15 * loss, error, weight_error=2e-5 * error * layer.parameters))
     return result
 
 
-def curvature(layer: LayerRef, index: int) -> tuple[TraceEstimate, EigenvalueEstimate]:
-    trace = 5000 * _damage(layer, index, 4)
-    top = tuple(0.3 * trace * 0.6**rank for rank in range(6))
-    return (
-        TraceEstimate(layer.name, "ggn", trace, 0.06 * trace, 0.0, 256, 1, 0),
-        EigenvalueEstimate(layer.name, "ggn", top, (0.0,) * len(top), (), (), 64, 0, 0),
-    )
+def scale_of(layer: LayerRef, index: int) -> float:
+    """Its largest eigenvalue, about."""
+    return 400 * _damage(layer, index, 4)
 
 
 def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: str = "kl") -> ModelInfo:
@@ -145,6 +142,7 @@ class FakeStudy:
         hostile: bool = False,
         info: ModelInfo | None = None,
         fail_at: str = "",
+        hessian_share: float = 0.5,
     ) -> None:
         self.store = Store(folder, create=True)
         self.folder = self.store.folder
@@ -153,7 +151,9 @@ class FakeStudy:
         self.info = info or globals()["info"]()
         self.pause_each = pause_each
         self.fail_at = fail_at
+        self.hessian_share = hessian_share
         self.busy_elsewhere = False
+        self.asked: list[CurvatureRequest] = []
         self.exported: list[tuple[Plan, Path]] = []
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
@@ -212,6 +212,16 @@ class FakeStudy:
         threading.Thread(target=work, daemon=True).start()
         return plan
 
+    def estimate(self, request: CurvatureRequest) -> None:
+        self.asked.append(request)
+
+        def work() -> None:
+            for _ in self.hessians(request.layers or [layer.name for layer in self.layers], "user"):
+                time.sleep(self.pause_each)
+            self.store.append("user", "hessian", "finished", message="done")
+
+        threading.Thread(target=work, daemon=True).start()
+
     def export(self, plan: Plan, folder: Path) -> int:
         self.exported.append((plan, folder))
         return plan.bytes
@@ -253,6 +263,11 @@ class FakeStudy:
             add("fake", "load", "model", payload=[self.info])
             add("fake", "load", "layers", payload=self.layers)
         yield
+        for index, layer in enumerate(self.layers):
+            if layer.name not in done.curvature:
+                payload = fake_curvature.ggn(layer, index, scale_of(layer, index))
+                add("fake", "spectra", "curvature", layer=layer.name, done=index + 1, total=len(self.layers), payload=payload)
+                yield
         if done.baseline is None:
             original = Plan(self.info.model, self.info.digest, {}, self.info.bytes, 0.0, 0.0, "original")
             add("fake", "baseline", "progress", total=1, message="Measuring the original")
@@ -266,7 +281,6 @@ class FakeStudy:
                 add("fake", "sensitivity", "error", message=f"{layer.name}: out of memory; use fewer calibration samples, then run again")
                 return
             total = len(self.layers)
-            add("fake", "sensitivity", "curvature", layer=layer.name, done=index, total=total, payload=curvature(layer, index))
             add("fake", "sensitivity", "candidates", layer=layer.name, done=index + 1, total=total, payload=candidates(layer, index))
             yield
         found = self.plans()
@@ -278,7 +292,25 @@ class FakeStudy:
             if plan.digest not in done.measurements:
                 add("fake", "measure", "measurement", done=index + 1, total=len(found), payload=[measurement(plan)])
                 yield
+        yield from self.hessians()
         add("fake", "measure", "finished", message="done")
+
+    def hessians(self, names: Collection[str] = (), run: str = "fake") -> Iterator[None]:
+        """Of some layers, or of a share of them, the largest first: one probe of each, then two and the verdict."""
+        ranked = sorted(enumerate(self.layers), key=lambda pair: -scale_of(pair[1], pair[0]))
+        share = ranked[: round(self.hessian_share * len(ranked))]
+        wanted = [(index, layer) for index, layer in ranked if layer.name in names] if names else share
+        done = self.record()
+        for step, (index, layer) in enumerate(wanted):
+            if done.estimates(layer.name, "hessian").density:
+                continue
+            for probes in (1, 2):
+                payload = fake_curvature.hessian(layer, index, scale_of(layer, index), probes)
+                self.store.append(run, "hessian", "curvature", layer=layer.name, done=step, total=len(wanted), payload=payload)
+                yield
+            self.store.append(
+                run, "hessian", "curvature", layer=layer.name, done=step + 1, total=len(wanted), payload=[fake_curvature.fit(layer, index)]
+            )
 
 
 def filled(folder: str | Path, **more: object) -> FakeStudy:

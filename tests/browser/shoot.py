@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,18 @@ def failed() -> dict[str, Any]:
     return state
 
 
+def curved(theme: str = "light", **choice: Any) -> dict[str, Any]:
+    state = states.minilm(theme=theme)
+    state["spectrum"] = states.spectrum(*choice.pop("layers", ()), **choice)
+    return state
+
+
+Q, K, V = (states.name(1, role) for role in "qkv")
+VIEWS: dict[str, dict[str, Any]] = {
+    "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
+    "all": {"mode": "all"}, "all_ggn": {"mode": "all", "matrix": "ggn"}, "table": {"mode": "table"}, "partial": {"mode": "all", "matrix": "hessian", "share": 0.4},
+    "missing": {"layers": [Q], "matrix": "hessian", "share": 0.2}, "deep": {"mode": "all", "blocks": 35}, "deep_table": {"mode": "table", "blocks": 35, "share": 0.1},
+}  # fmt: skip
 SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "light_1280": (1280, states.minilm, {}),
     "dark_1280": (1280, lambda: states.minilm(theme="dark"), DARK),
@@ -50,6 +63,9 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "idle_1280": (1280, states.idle, {}),
     "failed_1280": (1280, failed, {}),
     "failed_dark_900": (900, lambda: failed() | {"theme": "dark"}, DARK),
+    **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
+    **{f"spec_{name}_620": (620, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
+    **{f"spec_{name}_dark_900": (900, partial(curved, "dark", **choice), DARK) for name, choice in VIEWS.items()},
 }
 
 
@@ -69,9 +85,9 @@ def main(names: list[str]) -> None:
             view = View(browser, width, 862, scale=1.5)
             state = build()
             view.mount(state, **page)
-            if state["front"].get("figure"):
-                view.drawn("front")
-                view.drawn("spectrum")
+            for chart in ("front", "spectrum"):
+                if (state[chart].get("figure") or {}).get("data"):
+                    view.drawn(chart)
             view.page.wait_for_timeout(250)
             view.page.screenshot(path=OUT / f"{name}.png", full_page=True)
             height = view.page.evaluate("document.querySelector('.pd').offsetHeight")

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import tempfile
+from functools import cache
 from typing import Any
 
 import numpy as np
+
+from fake_study import FakeStudy
+from paredown_widgets.figures import spectrum as spectra
+from paredown_widgets.model import ExplorerModel
 
 FC2_4 = "bert.encoder.layer.4.output.dense"
 Q_1 = "bert.encoder.layer.1.attention.self.query"
@@ -182,48 +188,22 @@ def _lists(arrays: dict[str, Any]) -> dict[str, Any]:
     return {key: [float(v) for v in value] if key in {"x", "y"} else value for key, value in arrays.items()}
 
 
-def spectrum() -> dict[str, Any]:
-    rng = np.random.default_rng(5)
-    top = {FC2_4: 3.37, Q_1: 0.299}
-    data, notes = [], []
-    for i, (layer, value) in enumerate(top.items()):
-        eigenvalues = value * np.sort(np.concatenate([[1], rng.uniform(0.04, 0.7, 15)]))[::-1]
-        series = "ab"[i]
-        rank = np.arange(1, 17)
-        data.append(
-            {
-                "uid": layer,
-                "type": "scatter",
-                "mode": "lines+markers",
-                "meta": {"clickable": True, "layer": layer},
-                "x": rank.tolist(),
-                "y": eigenvalues.tolist(),
-                "customdata": [[layer]] * 16,
-                "error_y": {
-                    "type": "data",
-                    "array": (0.08 * eigenvalues).tolist(),
-                    "color": f"token:{series}@0.5",
-                    "thickness": 1,
-                    "width": 0,
-                },
-                "line": {"color": f"token:{series}", "width": 1.6, "dash": "5px,2px" if i else "solid"},
-                "marker": {"size": 6, "symbol": "diamond" if i else "circle", "color": f"token:{series}"},
-                "hovertemplate": "eigenvalue %{x}: %{y:.3g}<extra></extra>",
-            }
-        )
-    layout = {
-        "xaxis": {"title": "Rank", "range": [0.5, 16.5], "tickvals": [1, 2, 4, 6, 8, 10, 12, 14, 16], "showgrid": False},
-        "yaxis": {"title": "Eigenvalue (log)", "type": "log", "dtick": 1, "range": [-2.2, 0.8]},
-        "annotations": notes,
-    }
-    return {
-        "figure": {"data": data, "layout": layout},
-        "mode": "selected",
-        "title": "top eigenvalues, Gauss–Newton",
-        "label": "Top 16 eigenvalues of block 4 fc2 and block 1 q",
-        "legend": [
-            {"label": "Block 4 fc2", "text": "trace 20.9 ± 1.4, λmax 3.37 ± 0.16"},
-            {"label": "Block 1 q", "text": "trace 2.81 ± 0.22, λmax 0.299 ± 0.010"},
-        ],
-        "empty": "",
-    }
+def spectrum(*selection: str, mode: str = "selected", matrix: str = "auto", blocks: int = 6, share: float = 1.0) -> dict[str, Any]:
+    """What the explorer makes of a study's curvature; of block 4 fc2 and block 1 q unless others are selected."""
+    model = _curved(blocks, share)
+    model.selection = list(selection or ((FC2_4, Q_1) if mode != "all" else ()))
+    model.spectrum_mode, model.spectrum_matrix = mode, matrix
+    return spectra.view(model) | {"estimate": {"enabled": True, "label": "Estimate Hessian", "title": "Estimate the true Hessian"}}
+
+
+@cache
+def _curved(blocks: int, share: float) -> ExplorerModel:
+    """A study of that many blocks that has got as far as its spectra, and the Hessian of a share of its layers."""
+    study = FakeStudy(tempfile.mkdtemp(), blocks=blocks, hessian_share=share)
+    for _ in zip(range(1 + len(study.layers)), study.steps(), strict=False):
+        pass
+    for _ in study.hessians():
+        pass
+    model = ExplorerModel(study)
+    model.refresh()
+    return model

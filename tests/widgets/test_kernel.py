@@ -13,7 +13,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_a_notebook_streams_takes_a_click_and_keeps_a_picture(tmp_path: Path) -> None:
     cells = [
-        f"import sys; sys.path.insert(0, {str(TESTS)!r})\nfrom fake_study import FakeStudy\nfrom paredown_widgets import Explorer\n"
+        f"import sys; sys.path.insert(0, {str(TESTS)!r})\nimport paredown.study  # a real study has loaded torch by then\nfrom fake_study import FakeStudy\nfrom paredown_widgets import Explorer\n"
         f"explorer = Explorer(FakeStudy({str(tmp_path / 'study')!r}, blocks=2, pause_each=0.05))\nexplorer",
         "await explorer.run()\nexplorer.state",
         "explorer.plan.digest",

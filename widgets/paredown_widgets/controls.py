@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from paredown.specs import Plan, Scheme
+from paredown.specs import CurvatureRequest, Plan, Scheme
 from paredown.store import Store
 
 
@@ -55,6 +55,10 @@ class StudyLike(Protocol):
 
     def measure(self, schemes: Mapping[str, Scheme]) -> Plan:
         """Queue a plan; what is measured arrives in the store."""
+        ...
+
+    def estimate(self, request: CurvatureRequest) -> Any:
+        """Queue estimates of the true Hessian; they arrive in the store one by one."""
         ...
 
     def export(self, plan: Plan, folder: Path) -> Any:

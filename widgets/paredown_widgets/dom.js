@@ -106,7 +106,7 @@ export function show(node, visible) {
 }
 
 /**
- * Text in the explorer's typography: "± 0.4" is quieter than its value, and λmax gets its subscript. Rebuilt only when it changes.
+ * Text in the explorer's typography: "± 0.4" is quieter than its value, and λmax and λmin get their subscripts. Rebuilt only when it changes.
  * @param {HTMLElement} node @param {string|null|undefined} value
  */
 export function rich(node, value) {
@@ -116,9 +116,9 @@ export function rich(node, value) {
   const parts = [];
   for (const [i, piece] of wanted.split(/( ?± ?[^\s,;]+)/).entries()) {
     const target = i % 2 ? h("span", { class: "pm" }) : document.createDocumentFragment();
-    for (const [j, run] of piece.split("λmax").entries()) {
-      if (j) target.append("λ", h("sub", { text: "max" }));
-      if (run) target.append(run);
+    for (const [j, run] of piece.split(/λ(max|min)/).entries()) {
+      if (j % 2) target.append("λ", h("sub", { text: run }));
+      else if (run) target.append(run);
     }
     parts.push(target);
   }

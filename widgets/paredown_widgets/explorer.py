@@ -15,7 +15,7 @@ from paredown_widgets import numbers, picture, run
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.figures.style import paper
-from paredown_widgets.handlers import handle, queue
+from paredown_widgets.handlers import ask_hessian, handle, hessian_request, queue
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.pump import Watcher
 from paredown_widgets.tables import layer_table
@@ -243,6 +243,23 @@ class Explorer:
             self.model.changed()
         return plan
 
+    def estimate(self, layers: Iterable[str] | None = None) -> Explorer:
+        """Have the true Hessian estimated in the background; spectra, eigenvalues and traces appear as they come.
+
+        Args:
+            layers: Names of layers; None takes the selected ones, and all where none is selected.
+
+        Raises:
+            ParedownError: If a layer is unknown, or the study can't be worked on.
+        """
+        names = list(self.model.selection if layers is None else layers)
+        unknown = [name for name in names if name not in self.model.editor.schemes]
+        if unknown:
+            raise ParedownError(f"this study has no layer {unknown[0]!r}; expected names from explorer.to_dataframe()")
+        ask_hessian(self.model, hessian_request(self.model, names))
+        self.model.changed()
+        return self
+
     def export(self, path: str | Path) -> Path:
         """Write the plan as a compressed-tensors checkpoint; returns its folder when it is written.
 
@@ -318,7 +335,7 @@ class Explorer:
             parts = [f"Explorer({name}; {self.state}, {model.measurements} plans measured"]
             if prediction is not None:
                 parts.append(
-                    f"; plan {numbers.size(prediction.bytes)}, predicted {numbers.nats(prediction.loss_increase, prediction.loss_increase_sd)} nats"
+                    f"; plan {numbers.size(prediction.bytes)}, predicted {numbers.quantity(prediction.loss_increase, prediction.loss_increase_sd)} nats"
                 )
             if measured is not None:
                 parts.append(f", measured {measured.metric.name} {numbers.metric_text(measured.metric)}")

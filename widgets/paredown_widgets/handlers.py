@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import Plan, Scheme
+from paredown.specs import CurvatureRequest, Plan, Scheme
+from paredown_widgets import curvature, sensitivities
 from paredown_widgets.exports import as_python, export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
 
 Message = Mapping[str, Any]
-_OFFLINE = {"run", "pause", "resume", "cancel", "measure", "export"}
+_OFFLINE = {"run", "pause", "resume", "cancel", "measure", "estimate", "export"}
 
 
 def handle(model: ExplorerModel, message: Message) -> None:
@@ -160,6 +161,35 @@ def queue(model: ExplorerModel, plan: Plan) -> None:
         raise
 
 
+def _estimate(model: ExplorerModel, message: Message) -> None:
+    request = hessian_request(model, model.selection)
+    _in_background(model, lambda: ask_hessian(model, request))
+    model.hessian_asked = True
+    model.changed()
+
+
+def hessian_request(model: ExplorerModel, layers: Sequence[str]) -> CurvatureRequest:
+    """What to ask for; where all of it is known, half of the worst error of today."""
+    known = [model.record.estimates(name, "hessian").trace for name in layers]
+    worst = max((max(trace.relative_data_error, trace.relative_probe_error or 0.0) for trace in known if trace), default=0.0)
+    default = CurvatureRequest(tuple(layers))
+    return (
+        CurvatureRequest(tuple(layers), relative_error=min(default.relative_error, worst / 2))
+        if known and all(known) and worst
+        else default
+    )
+
+
+def ask_hessian(model: ExplorerModel, request: CurvatureRequest) -> None:
+    """Have the Hessian estimated; it is queued when this returns."""
+    model.hessian_asked = True
+    try:
+        model.study.estimate(request)
+    except BaseException:
+        model.hessian_asked = False
+        raise
+
+
 def _fill(model: ExplorerModel, message: Message) -> None:
     model.fill()
 
@@ -171,6 +201,16 @@ def _load_plan(model: ExplorerModel, message: Message) -> None:
         raise ParedownError(f"this study has no plan {digest}; reload the page")
     bits = model.uniform_bits(digest)
     model.load(plan.schemes, f"load W{bits}" if bits else f"load plan {digest[:6]}")
+
+
+def _sensitivity(model: ExplorerModel, message: Message) -> None:
+    known = [choice.id for choice in sensitivities.choices(model)]
+    if message["id"] not in known:
+        raise ParedownError(
+            f"sensitivity must be one of {', '.join(known)}, got {message['id']!r}; what a study has not estimated can't be shown"
+        )
+    model.sensitivity = str(message["id"])
+    model.changed()
 
 
 def _filter(model: ExplorerModel, message: Message) -> None:
@@ -222,13 +262,16 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "redo": _redo,
     "reset": _reset,
     "measure": _measure,
+    "estimate": _estimate,
     "fill": _fill,
     "load_plan": _load_plan,
+    "sensitivity": _sensitivity,
     "filter": _filter,
     "color_by": _choice("color_by", "id", tuple(COLORS)),
     "order": _choice("order", "id", ("model", "largest")),
     "y": _choice("y", "id", ("kl", "metric", "loss")),
-    "spectrum_mode": _choice("spectrum_mode", "id", ("selected", "all")),
+    "spectrum_mode": _choice("spectrum_mode", "id", ("selected", "all", "table")),
+    "spectrum_matrix": _choice("spectrum_matrix", "id", ("auto", *curvature.MATRICES)),
     "theme": _ignore,  # what the page around looks like: the browser's own business
     "copy_python": _copy_python,
     "export": _export,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from paredown.specs import LayerRef
 
 _INDEX = re.compile(r"(?P<stack>.*?)\.?(?P<index>\d+)$")
+_SHORT = {"embeddings": "emb", "positions": "pos", "pooler": "pool"}
 _WORDS = {"embedding": "embeddings", "position": "positions"}
 
 
@@ -29,6 +30,11 @@ class LayerLabel:
     index: int | None
     column: str
     text: str
+
+
+def short_name(label: LayerLabel) -> str:
+    """The column's name, shortened where space is scarce."""
+    return _SHORT.get(label.column, label.column)
 
 
 def _split(block: str) -> tuple[str, int | None]:

@@ -5,15 +5,27 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import param
 
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.search import Prediction, Problem, allocate, pareto_front
-from paredown.specs import KEEP, Event, Measurement, Plan, Scheme, StudyConfig
+from paredown.search import Objective, Prediction, Problem, allocate, pareto_front
+from paredown.specs import (
+    KEEP,
+    CurvatureMatrix,
+    EigenvalueEstimate,
+    Event,
+    Measurement,
+    Plan,
+    QuadraticFit,
+    Scheme,
+    SpectralDensity,
+    StudyConfig,
+    TraceEstimate,
+)
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
@@ -22,7 +34,11 @@ from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
 from paredown_widgets.schemes import SchemeChoices, bits_of
 
-COLORS = {"bits": "Bits", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace"}
+COLORS = {
+    "bits": "Bits", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace",
+    "top_eigenvalue": "λmax", "negative_share": "Negative curvature",
+}  # fmt: skip
+_CURVATURE = (TraceEstimate, EigenvalueEstimate, SpectralDensity, QuadraticFit)
 _FRONT_POINTS = 120  # as many as a chart of 500 pixels can show
 
 
@@ -52,7 +68,9 @@ class ExplorerModel(param.Parameterized):
     color_by = param.Selector(default="bits", objects=list(COLORS))
     order = param.Selector(default="model", objects=["model", "largest"])
     y = param.Selector(default="kl", objects=["kl", "metric", "loss"])
-    spectrum_mode = param.Selector(default="selected", objects=["selected", "all"])
+    sensitivity = param.String(default="kl", doc="What the bars show and a fill minimises; `sensitivities.choices` names them")
+    spectrum_mode = param.Selector(default="selected", objects=["selected", "all", "table"])
+    spectrum_matrix = param.Selector(default="auto", objects=["auto", "ggn", "fisher", "empirical_fisher", "hessian"])
     theme = param.Selector(default="auto", objects=["auto", "light", "dark"])
     error = param.Dict(default=None, allow_None=True, doc="What went wrong in a command or a callback: text and remedy")
 
@@ -70,6 +88,8 @@ class ExplorerModel(param.Parameterized):
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement
+        self.hessian_asked = False  # between the command and the first sign that the study works on it
+        self.curvature_events = 0  # that brought something on the curvature: what the spectra depend on
         self.status = ""  # about the last edit
         self.touched = False  # before the first edit the explorer proposes a plan
         self.clipboard: dict[str, Any] = {"n": 0, "text": ""}
@@ -159,6 +179,9 @@ class ExplorerModel(param.Parameterized):
             recall(self)
         measured = set(record.measurements)
         self.pending -= measured
+        self.curvature_events += sum(any(isinstance(value, _CURVATURE) for value in event.payload) for event in events)
+        if any(event.stage == "hessian" or event.kind in ("error", "cancelled", "finished") for event in events):
+            self.hessian_asked = False
         if any(event.kind == "error" for event in events):
             self.pending.clear()  # whatever was queued will not arrive; the log and the run line say why
         self.fit = fit_metric(list(record.measurements.values()), record.baseline)
@@ -330,14 +353,21 @@ class ExplorerModel(param.Parameterized):
         self.touch()
 
     def fill(self) -> None:
-        """Search the best plan at the budget around the locks.
+        """Search the best plan at the budget around the locks, by the chosen sensitivity.
 
         Raises:
-            ParedownError: If nothing can be predicted yet, or no plan fits.
+            ParedownError: If nothing can be predicted yet, the sensitivity is not known of a layer, or no plan fits.
         """
         if self.problem is None or self.budget is None:
             raise ParedownError("there is nothing to fill with yet; run the sensitivity stage first")
-        self.editor.replace(allocate(self.problem, int(self.budget), locked=self.locked_schemes()), "fill the rest")
+        objective, _, matrix = self.sensitivity.partition(":")
+        problem, by = self.problem, cast(Objective, objective if matrix else "guarded_loss")
+        if matrix:
+            known = {name: self.record.estimates(name, cast(CurvatureMatrix, matrix)) for name in self.editor.schemes}
+            problem = replace(problem, curvature=known)
+            low = sum(each.trace is not None and each.trace.value <= 0 for each in known.values()) if by == "trace" else 0
+            self.status = f"{low} layer{'s' * (low != 1)} with a trace below zero: counted with the standard error" if low else ""
+        self.editor.replace(allocate(problem, int(self.budget), locked=self.locked_schemes(), objective=by), "fill the rest")
         self.touch()
 
 

@@ -90,19 +90,35 @@ def with_error(value: float | None, error: float | None, unit: str = "") -> str:
     return f"{fixed(value, decimals)}{tail} ± {fixed(error, decimals)}"
 
 
-def nats(value: float | None, error: float | None = None) -> str:
-    """A loss with its standard error; a small one by its power of ten.
+def quantity(value: float | None, error: float | None = None) -> str:
+    """A loss or a curvature with its standard error; a small or a huge one by its power of ten.
 
     Example:
-        >>> nats(0.04412, 0.00371), nats(2.83e-5, 7.1e-6), nats(0.0), nats(None)
+        >>> quantity(0.04412, 0.00371), quantity(2.83e-5, 7.1e-6), quantity(0.0), quantity(None)
         ('0.044 ± 0.004', '(2.8 ± 0.7) · 10⁻⁵', '0', '–')
+        >>> quantity(1e-5, 0.02), quantity(-482_000.0)
+        ('0.000 ± 0.020', '−4.82 · 10⁵')
     """
-    if value is None or value == 0 or abs(value) >= 1e-3:
+    largest = max(abs(value or 0.0), error or 0.0)
+    if value is None or largest == 0 or 1e-3 <= largest < 1e5 or not math.isfinite(largest):
         return with_error(value, error)
-    power = math.floor(math.log10(abs(value)))
+    power = math.floor(math.log10(largest))
     mantissa = with_error(value / 10**power, None if error is None else error / 10**power)
     times = f" · 10{str(power).translate(RAISED)}"
     return f"({mantissa}){times}" if "±" in mantissa else mantissa + times
+
+
+def error(deviation: float) -> str:
+    """A standard error on its own, with one or two digits.
+
+    Example:
+        >>> error(0.424), error(0.0245), error(12.3), error(2.3e-6)
+        ('0.4', '0.024', '12', '2.3 · 10⁻⁶')
+    """
+    if 0 < deviation < 1e-3:
+        power = math.floor(math.log10(deviation))
+        return f"{fixed(deviation / 10**power, 1)} · 10{str(power).translate(RAISED)}"
+    return fixed(deviation, _decimals(deviation)) if deviation > 0 else "0"
 
 
 def clock(seconds: float) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from paredown.specs import KEEP, LayerRef, Scheme
-from paredown_widgets import numbers
+from paredown_widgets import curvature, numbers
 from paredown_widgets.model import COLORS, ExplorerModel
 from paredown_widgets.schemes import bits_of, describe_all
 
@@ -119,14 +119,17 @@ def _badge(model: ExplorerModel, name: str, scheme: Scheme) -> str:
 def _values(model: ExplorerModel) -> dict[str, float]:
     """Layer name to the number that colours its cell."""
     values: dict[str, float] = {}
+    matrix = curvature.shown_matrix(model, list(model.labels))
     for name, scheme in model.editor.schemes.items():
         candidate = model.record.candidates.get(name, {}).get(scheme)
         value: float | None = None
         if model.color_by == "bits":
             value = bits_of(scheme) or 16
-        elif model.color_by == "trace":
-            trace = model.record.estimates(name).trace
-            value = trace.value if trace else None
+        elif model.color_by == "negative_share":
+            value = curvature.negative(model, name)
+        elif model.color_by in ("trace", "top_eigenvalue"):
+            known = model.record.estimates(name, matrix)
+            value = curvature.top(known) if model.color_by == "top_eigenvalue" else known.trace.value if known.trace else None
         elif candidate is not None:
             value = {"sensitivity": candidate.loss_increase, "bytes": candidate.bytes, "output_error": candidate.output_error}[
                 model.color_by
@@ -149,10 +152,13 @@ def _ramp(model: ExplorerModel, values: dict[str, float]) -> tuple[dict[str, int
     low = max(min(positive), high / 300)
     span = math.log(high / low) or 1.0
     steps = {name: round((_STEPS - 1) * min(1.0, math.log(max(value, low) / low) / span)) for name, value in values.items()}
-    factor, unit = {"sensitivity": (1e3, "10⁻³ nats"), "bytes": (1e-3, "kB"), "output_error": (1e2, "%"), "trace": (1.0, "")}[
-        model.color_by
-    ]
-    return steps, {"low": f"≤ {numbers.significant(low * factor, 2)}", "high": numbers.significant(high * factor, 2), "unit": unit}
+    matrix = curvature.MATRICES[curvature.shown_matrix(model, list(model.labels))]
+    factor, unit = {
+        "sensitivity": (1e3, "10⁻³ nats"), "bytes": (1e-3, "kB"), "output_error": (1e2, "%"), "negative_share": (1e2, "%, Hessian"),
+        "trace": (1.0, matrix), "top_eigenvalue": (1.0, matrix),
+    }[model.color_by]  # fmt: skip
+    low, high = (numbers.significant(value * factor, 2) for value in (low, high))
+    return steps, {"low": f"≤ {low}", "high": high, "unit": unit}
 
 
 def what_if(model: ExplorerModel) -> dict[str, Any]:

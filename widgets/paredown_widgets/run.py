@@ -12,10 +12,12 @@ from paredown_widgets.model import ExplorerModel
 
 STAGES: tuple[tuple[Stage, str, str, str], ...] = (
     ("load", "Load", "Loading model and data", "step"),
+    ("spectra", "Spectra", "Estimating spectra", "layer"),
     ("baseline", "Baseline", "Measuring the original", "step"),
     ("sensitivity", "Sensitivity", "Estimating sensitivity", "layer"),
     ("search", "Search", "Searching plans", "plan"),
     ("measure", "Measure", "Measuring plans", "plan"),
+    ("hessian", "Hessian", "Estimating the Hessian", "layer"),
 )
 _CAN = {
     "idle": ["run"],
@@ -71,7 +73,11 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         message = "runs in another process"
     busy = state in ("running", "watching")
     left, rate = _pace(model) if busy else ("", "")
-    have = {"baseline": record.baseline is not None, "sensitivity": record.sensitivity_complete, "search": len(record.plans) > 1}
+    curved = record.curvature.values()
+    have = {
+        "spectra": any(each.density for layer in curved for each in layer.values()), "baseline": record.baseline is not None, "sensitivity": record.sensitivity_complete, "search": len(record.plans) > 1,
+        "measure": model.measurements > 0, "hessian": any("hessian" in layer for layer in curved),
+    }  # fmt: skip
     counted = f"{record.done} of {record.total}" if record.total and not finished else ""
     return {
         "state": state,

@@ -10,7 +10,9 @@ const LARGEST_SHOWN = 40;
 export function createSensitivity(ctx) {
   const { link } = ctx;
   const order = segments("Order", (id) => ctx.emit({ type: "order", id }));
-  const what = h("p", { class: "sub what" });
+  const kind = h("select", { class: "field flat", "aria-label": "Sensitivity", on: { change: () => ctx.emit({ type: "sensitivity", id: kind.value }) } });
+  const unit = h("span");
+  const what = h("p", { class: "sub what" }, kind, unit);
   const ticks = h("div", { class: "t" });
   const axis = h("div", { class: "pd-saxis", "aria-hidden": "true" }, ticks, h("em", { text: "bits" }), h("em"));
   const groups = h("div", { class: "groups" });
@@ -30,16 +32,19 @@ export function createSensitivity(ctx) {
     const [label, track, bits, value] = node.children;
     const [bar, interval] = track.children;
     const cut = row.high > scale.max * 1.0001;
-    const share = (number) => `${Math.round(1e4 * Math.min(1, Math.max(0, number / scale.max))) / 100}%`;
+    const under = row.low < scale.min * 1.0001;
+    const part = (number) => Math.round(1e4 * Math.min(1, Math.max(0, (number - scale.min) / (scale.max - scale.min)))) / 100;
+    const stretch = (node, from, to) => { node.style.left = `${part(from)}%`; node.style.width = `${Math.max(0, part(to) - part(from))}%`; };
     text(label, row.label);
     text(bits, row.bits);
     text(value, row.text);
     track.classList.toggle("cut", cut);
-    track.style.setProperty("--tick", `${(100 * scale.step) / scale.max}%`);
-    bar.style.width = share(row.value);
-    show(interval, !cut && row.high > row.low);
-    interval.style.left = share(row.low);
-    interval.style.width = `${Math.max(0, Number.parseFloat(share(row.high)) - Number.parseFloat(share(row.low)))}%`;
+    track.classList.toggle("under", under);
+    track.classList.toggle("signed", scale.min < 0);
+    for (const [name, value] of Object.entries(scale.grid)) track.style.setProperty(name, value);
+    stretch(bar, Math.min(0, row.value), Math.max(0, row.value));
+    stretch(interval, row.low, row.high);
+    show(interval, !cut && !under && row.high > row.low);
     attr(node, "aria-label", `${row.full ?? row.label}: ${row.text} ${scale.unit}, ${row.bits} bit`);
     attr(node, "aria-expanded", row.opens === undefined ? null : opened.has(row.opens) ? "true" : "false");
     if (row.layer) bars.set(row.layer, node);
@@ -76,7 +81,7 @@ export function createSensitivity(ctx) {
     const deviation = Math.sqrt(rows.reduce((sum, row) => sum + ((row.high - row.low) / 2) ** 2, 0));
     const decimals = (String(rows[0]?.text ?? "").split(".")[1] ?? "").length;
     const factor = displayFactor(rows);
-    return { layer: null, label, bits: "", value, low: Math.max(0, value - deviation), high: value + deviation, text: (value * factor).toFixed(decimals) };
+    return { layer: null, label, bits: "", value, low: value - deviation, high: value + deviation, text: (value * factor).toFixed(decimals) };
   }
 
   function draw() {
@@ -86,7 +91,12 @@ export function createSensitivity(ctx) {
     for (const part of [what, axis, scroll]) show(part, ready);
     order.update(ready ? SENSITIVITY_ORDERS : [], state.order);
     if (!ready) return;
-    text(what, [state.what, state.unit].filter(Boolean).join(", "));
+    const kinds = state.kinds ?? [{ id: "", label: state.what }];
+    keyed(kind, kinds, (one) => one.id, (one) => h("option", { value: one.id }), (node, one) => text(node, one.label));
+    if (kind.value !== state.kind) kind.value = state.kind ?? "";
+    attr(kind, "disabled", kinds.length < 2);
+    attr(what, "title", state.title);
+    text(unit, state.unit);
     const arranged = arrange(state);
     const scale = scaleOf(arranged.flatMap((group) => group.rows), displayFactor(state.rows), state.unit);
     const longest = Math.max(...arranged.flatMap((group) => group.rows.map((row) => row.label.length)));
@@ -146,19 +156,27 @@ export function createSensitivity(ctx) {
 
 /** What turns a row's value into the number that it prints ("10⁻³ nats": 1000), read off the rows themselves. */
 function displayFactor(rows) {
-  const row = rows.reduce((best, one) => (one.value > (best?.value ?? 0) ? one : best), null);
+  const row = rows.reduce((best, one) => (Math.abs(one.value) > Math.abs(best?.value ?? 0) ? one : best), null);
   const ratio = row ? Number.parseFloat(row.text.replace("\u2212", "-")) / row.value : 1;
   return Number.isFinite(ratio) && ratio > 0 ? 10 ** Math.round(Math.log10(ratio)) : 1;
 }
 
-/** The axis: it ends a little above the largest bar, unless one would flatten all the others; that one is broken instead. */
+/**
+ * The axis: it ends a little above the largest bar, unless one would flatten all the others; that one is broken instead. It begins at zero,
+ * or as far below as a bar or its error reaches, but no further below than it goes above.
+ */
 function scaleOf(rows, factor, unit) {
-  const tops = rows.map((row) => row.high).sort((left, right) => right - left);
-  if (!(tops[0] > 0)) return { max: 1, step: 1, ticks: [], unit }; // nothing is changed: there is no scale to show
-  const max = Math.max(1e-12, tops.length > 3 && tops[0] > 2.5 * tops[2] ? 1.35 * tops[2] : 1.02 * tops[0]);
-  const power = 10 ** Math.floor(Math.log10(max * factor));
-  const step = [0.5, 1, 2, 4, 5].map((one) => one * power).find((one) => (max * factor) / one <= 4) ?? power * 5;
+  const tops = rows.map((row) => Math.max(row.high, 0)).sort((left, right) => right - left);
+  const lowest = Math.min(0, ...rows.map((row) => row.low));
+  if (!(tops[0] > 0) && !(lowest < 0)) return { min: 0, max: 1, ticks: [], unit, grid: {} }; // nothing is changed: there is no scale to show
+  const max = Math.max(1e-12, tops.length > 3 && tops[0] > 2.5 * tops[2] && tops[2] > 0 ? 1.35 * tops[2] : 1.02 * tops[0], tops[0] > 0 ? 0 : -0.1 * lowest);
+  const min = Math.max(1.02 * lowest, -max);
+  const span = (max - min) * factor;
+  const power = 10 ** Math.floor(Math.log10(span));
+  const step = [0.1, 0.2, 0.5, 1, 2, 4, 5].map((one) => one * power).find((one) => span / one <= 4) ?? power * 5;
   const ticks = [];
-  for (let value = 0; value <= max * factor * 1.0001; value += step) ticks.push({ at: (100 * value) / (max * factor), text: String(Number(value.toPrecision(3))) });
-  return { max, step: step / factor, ticks, unit };
+  for (let k = Math.ceil((min * factor) / step); k * step <= max * factor * 1.0001; k++) ticks.push({ at: (100 * (k * step - min * factor)) / span, text: String(Number((k * step).toPrecision(3))).replace("-", "\u2212") });
+  const size = step / span;
+  const first = (ticks[0]?.at ?? 0) / 100;
+  return { min, max, ticks, unit, grid: { "--tick": `${100 * size}%`, "--first": `${size < 1 ? (100 * first) / (1 - size) : 0}%`, "--zero": `${(-100 * min) / (max - min)}%` } };
 }

@@ -29,9 +29,10 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
 
 _CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
     "grid": lambda model: tuple(model.labels),
-    "what_if": lambda model: (tuple(model.labels), sum(map(len, model.record.candidates.values())), len(model.record.curvature)),
+    "what_if": lambda model: (tuple(model.labels), sum(map(len, model.record.candidates.values())), model.curvature_events),
+    "spectrum": spectrum.key,
 }
-"""Large traits that hardly ever change, with what they depend on."""
+"""Large traits that an edit of the plan does not change, with what they depend on."""
 
 
 def snapshot(model: ExplorerModel) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-/** The spectrum: the eigenvalues of one or two selected layers, or of all of them, laid out as the plan. */
+/** The spectrum: densities of the selected layers, ridges of all of them laid out as the plan, or a table; of the Hessian or another matrix. */
 import { createChart } from "./chart.js";
-import { attr, emptyNote, h, keyed, mark, rich, segments, show, text } from "./dom.js";
+import { attr, button, emptyNote, h, keyed, mark, rich, segments, show, text } from "./dom.js";
+import { createSpectrumTable } from "./spectrum_table.js";
 
 const SERIES = ["a", "b", "c"];
-const SPECTRUM_MODES = [{ id: "selected", label: "Selected" }, { id: "all", label: "All layers" }];
+const SPECTRUM_MODES = [{ id: "selected", label: "Selected" }, { id: "all", label: "All" }, { id: "table", label: "Table" }];
 
 /** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
 export function createSpectrum(ctx) {
   const sub = h("span", { class: "sub" });
+  const matrix = segments("Matrix", (id) => ctx.emit({ type: "spectrum_matrix", id }));
   const mode = segments("Layers shown", (id) => ctx.emit({ type: "spectrum_mode", id }));
-  const legend = h("div", { class: "pd-legend" });
+  const estimate = button("Estimate Hessian", { class: "small", press: () => { if (ctx.get("spectrum")?.estimate?.enabled) ctx.emit({ type: "estimate" }); } });
+  const lines = h("div", { class: "lines" });
+  const noteText = h("span");
+  const remark = h("p", { class: "sub remark" }, noteText);
+  const legend = h("div", { class: "pd-curves" }, lines, remark);
   const chart = createChart({
     name: "spectrum", plotly: ctx.plotly, say: ctx.say,
     pick: ({ trace, data, ctrl }) => {
@@ -18,28 +24,52 @@ export function createSpectrum(ctx) {
     },
     hover: (layer) => { ctx.link.hover = layer; },
   });
+  const table = createSpectrumTable(ctx);
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-spec", "aria-label": "Spectrum" }, h("header", {}, h("h2", { text: "Spectrum" }), sub, h("span", { class: "grow" }), mode.el), legend, chart.el, note.el);
+  const el = h("section", { class: "pd-panel pd-spec", "aria-label": "Spectrum" },
+    h("header", {}, h("h2", { text: "Spectrum" }), matrix.el, sub, h("span", { class: "grow" }), estimate, mode.el), legend, chart.el, table.el, note.el);
+
+  function drawLegend(state) {
+    keyed(lines, state.legend ?? [], (_, i) => String(i), () => h("p", {}, h("b"), h("span", { class: "figures" }), h("span", { class: "trust" })), (line, entry, i) => {
+      if (line.firstChild.tagName === "B" && SERIES[i]) line.prepend(mark(SERIES[i]));
+      const [label, figures, trust] = [...line.children].slice(-3);
+      text(label, entry.label);
+      rich(figures, entry.text);
+      attr(figures, "title", entry.text);
+      text(trust, entry.trust);
+      attr(trust, "data-verdict", entry.verdict || null);
+      attr(trust, "title", entry.title || null);
+      show(trust, entry.trust);
+    });
+    rich(noteText, state.note?.text);
+    attr(remark, "data-verdict", state.note?.verdict || null);
+    attr(remark, "title", [state.note?.text, state.note?.title].filter(Boolean).join("\n") || null);
+    show(remark, state.note?.text);
+  }
+
   return {
     el, chart,
     needs: ["spectrum"],
     update() {
       const state = ctx.get("spectrum") ?? {};
-      const ready = Boolean(state.figure?.data?.length) && !state.empty;
-      note.update(ready ? "" : state.empty || "The spectrum appears here once the curvature has been estimated.");
+      const known = Boolean(state.matrices?.length);
+      const listed = state.mode === "table" && Boolean(state.table);
+      const ready = Boolean(state.figure?.data?.length) && !state.empty && !listed;
+      note.update(ready || listed ? "" : state.empty || "The spectrum appears here once the curvature has been estimated.");
       show(chart.el, ready);
-      show(legend, ready && state.legend?.length);
-      text(sub, ready ? state.title : "");
-      attr(sub, "title", state.title);
-      mode.update(ready ? SPECTRUM_MODES : [], state.mode ?? "selected");
-      keyed(legend, state.legend ?? [], (_, i) => `${i} ${state.mode}`, () => h("span", {}, h("b"), h("span")), (line, entry, i) => {
-        const first = line.firstChild;
-        if (state.mode === "selected" && SERIES[i] && first.tagName === "B") line.prepend(mark(SERIES[i]));
-        const [label, words] = [...line.children].slice(-2);
-        text(label, entry.label);
-        show(label, entry.label);
-        rich(words, entry.text);
-      });
+      show(table.el, listed);
+      show(legend, (ready || state.legend?.length) && !listed && known);
+      text(sub, known && state.matrices.length < 2 ? state.title : "");
+      show(sub, sub.textContent);
+      matrix.update(known ? state.matrices : [], state.matrix);
+      mode.update(known ? SPECTRUM_MODES : [], state.mode ?? "selected");
+      text(estimate.lastChild, state.estimate?.label ?? "Estimate Hessian");
+      attr(estimate, "aria-label", state.estimate?.label ?? "Estimate Hessian");
+      attr(estimate, "title", state.estimate?.title);
+      attr(estimate, "aria-disabled", state.estimate?.enabled ? null : "true");
+      show(estimate, known);
+      drawLegend(state);
+      if (listed) table.update(state.table);
       return ready ? chart.update(state.figure, state.label) : undefined;
     },
     redraw: () => chart.redraw(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paredown.specs import Measurement
-from paredown_widgets import numbers
+from paredown_widgets import numbers, sensitivities
 from paredown_widgets.metric_fit import MetricFit
 from paredown_widgets.model import ExplorerModel
 
@@ -59,9 +59,9 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
         row("Size", numbers.size(info.bytes), numbers.size(predicted.bytes if predicted else None), numbers.size(measured.bytes if measured else None)),
         row("Bits per weight", *(numbers.significant(None if b is None else bits_per_weight(model, b)) for b in (info.bytes, predicted.bytes if predicted else None, measured.bytes if measured else None))),
     ]  # fmt: skip
-    loss = numbers.nats(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
+    loss = numbers.quantity(predicted.loss_increase, predicted.loss_increase_sd) if predicted else none
     if info.loss == "kl":
-        table.append(row("KL to original, nats", "0", loss, numbers.nats(measured.kl, measured.kl_sd) if measured else none))
+        table.append(row("KL to original, nats", "0", loss, numbers.quantity(measured.kl, measured.kl_sd) if measured else none))
     metric = none if predicted is None or model.fit is None else _fitted(model.fit, predicted.loss_increase, info.metric)
     table.append(row(numbers.capital(info.metric), _plain(baseline), metric, numbers.metric_text(measured.metric if measured else None)))
     if baseline is not None and baseline.loss is not None:
@@ -93,7 +93,7 @@ def _nearest_uniform(model: ExplorerModel) -> str:
     if size is None or not uniform:
         return ""
     nearest, bits = min(uniform, key=lambda pair: abs(pair[0].bytes - size.bytes))
-    kl = f", KL {numbers.nats(nearest.kl, nearest.kl_sd)}" if nearest.kl is not None else ""
+    kl = f", KL {numbers.quantity(nearest.kl, nearest.kl_sd)}" if nearest.kl is not None else ""
     return f"Uniform W{bits} at {numbers.size(nearest.bytes)}: {nearest.metric.name} {numbers.metric_text(nearest.metric)}{kl}"
 
 
@@ -108,4 +108,12 @@ def _fill_button(model: ExplorerModel) -> dict[str, Any]:
     free = len(set(model.editor.groups.values())) - locked
     if model.problem is None or model.budget is None:
         return {"enabled": False, "text": ""}
-    return {"enabled": free > 0 and not model.offline, "text": f"{locked} locked, {free} free, to {numbers.size(model.budget)}"}
+    choice = sensitivities.chosen(model)
+    unknown = len(sensitivities.missing(model, choice))
+    if unknown:
+        return {
+            "enabled": False,
+            "text": f"{unknown} layer{'s' * (unknown != 1)} without {choice.label[:1].lower()}{choice.label[1:].replace(' × ‖ΔW‖²', '')}",
+        }
+    by = f", by {choice.label.split(' × ')[0].replace('Trace', 'trace')}" if choice.matrix else ""
+    return {"enabled": free > 0 and not model.offline, "text": f"{locked} locked, {free} free, to {numbers.size(model.budget)}{by}"}

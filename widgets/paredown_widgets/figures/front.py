@@ -87,7 +87,7 @@ def _widest(model: ExplorerModel, points: list[Point]) -> float:
 def _hover(model: ExplorerModel, m: Measurement, name: str) -> str:
     lines = [f"{name}, measured", numbers.size(m.bytes)]
     if m.kl is not None:
-        lines.append(f"KL {numbers.nats(m.kl, m.kl_sd)}")
+        lines.append(f"KL {numbers.quantity(m.kl, m.kl_sd)}")
     interval = numbers.metric_interval(m.metric)
     lines.append(f"{m.metric.name} {numbers.metric_text(m.metric)}" + (f" (95 %: {interval})" if interval else ""))
     if m.flips is not None:
@@ -149,7 +149,7 @@ def _plan_points(model: ExplorerModel, scale: Scale) -> tuple[list[Point], list[
         elif scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
             value = (baseline.loss + prediction.loss_increase, prediction.loss_increase_sd)
         if value is not None:
-            hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.nats(*value)}"
+            hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.quantity(*value)}"
             here = [Point(prediction.bytes / 1e6, *value, hover, measured=False)]
     was = []
     if before is not None and (value := scale.of(before)) is not None:

@@ -1,7 +1,4 @@
-"""Top eigenvalues of the layers' curvature: rungs on a logarithmic axis, the trace with its error in the legend.
-
-A density can join as another trace over the same horizontal axis: `spectrum_figure` keeps the rungs in their own strip.
-"""
+"""The spectrum of the layers' curvature: density on a symmetric-logarithmic axis, the ends as rungs below; of a few layers, or of all."""
 
 from __future__ import annotations
 
@@ -9,48 +6,60 @@ import math
 from typing import Any
 
 from paredown.record import MatrixEstimates
-from paredown_widgets import numbers
-from paredown_widgets.figures.style import axis, escape, layout, log_range, note, rounded, token
+from paredown.specs import CurvatureMatrix
+from paredown_widgets import curvature, numbers, spectrum_table
+from paredown_widgets.density import FLOOR, Curve, SymlogAxis, curve, decade, outliers
+from paredown_widgets.figures.ridges import ridges
+from paredown_widgets.figures.style import axis, escape, layout, note, rounded, token
 from paredown_widgets.model import ExplorerModel
+from paredown_widgets.run import state_of
 
 Json = dict[str, Any]
-_SERIES = (("a", "solid"), ("b", "5px,2px"))
-_MATRICES = {"ggn": "Gauss–Newton", "empirical_fisher": "empirical Fisher"}
-_RUNG = 0.22  # height of the rungs in their row; the number stands above them, nearer than the row before
-_GAP = 0.35  # decades between two columns of the small multiples
+SERIES = (("a", "solid"), ("b", "5px,2px"), ("c", "1.5px,2px"))
+"""Colour and dash of the layers that are shown together."""
+_STRIP = (0.085, 0.03)  # share of the height for one layer's rungs, and for the gap below the plot
 
 
 def view(model: ExplorerModel) -> Json:
     """State of the `spectrum` trait."""
-    known = model.record.curvature
-    if not known:
-        return {
-            "figure": {"data": [], "layout": layout()}, "mode": model.spectrum_mode, "label": "", "title": "Spectrum", "legend": [],
-            "empty": "Curvature has not been estimated yet. It comes with the sensitivity of each layer.",
-        }  # fmt: skip
-    names = shown_layers(model)
-    all_layers = model.spectrum_mode == "all"
-    matrix = _MATRICES[model.record.sensitivity_matrix]
-    legend = [{"text": "Top eigenvalues of each layer, laid out as the plan; the number is λmax", "label": ""}]
-    if not all_layers:
-        legend = [
-            {"label": model.labels[name].text, "text": _words(model.record.estimates(name))}
-            for name, _ in zip(names, _SERIES, strict=False)
-        ]
+    options = curvature.matrices(model.record)
+    mode = model.spectrum_mode
+    names = shown_layers(model) if mode == "selected" else [name for name in model.labels if name in model.record.curvature]
+    matrix = curvature.shown_matrix(model, names)
+    known = [name for name in names if _spectrum_known(model.record.estimates(name, matrix))]
+    legend = [_legend(model, name, matrix, alone=len(names) == 1) for name in names] if mode == "selected" else []
+    figure = {"data": [], "layout": layout()}
+    if mode == "selected" and known:
+        figure = spectrum_figure(model, names, matrix)
+    elif mode == "all" and known:
+        figure = all_figure(model, matrix)
     return {
-        "figure": all_figure(model) if all_layers else spectrum_figure(model, names),
-        "mode": model.spectrum_mode,
-        "title": f"top eigenvalues, {matrix}",
+        "figure": figure,
+        "mode": mode,
+        "matrix": matrix,
+        "matrices": [{"id": each, "label": curvature.MATRICES[each]} for each in options],
+        "title": curvature.MATRICES[matrix] if options else "",
         "legend": legend,
-        "label": "; ".join(f"{item['label']} {item['text']}".strip() for item in legend),
-        "empty": "",
+        "note": _note(model, names, matrix) if options else {"verdict": "", "text": ""},
+        "table": spectrum_table.view(model, matrix) if mode == "table" and options else None,
+        "estimate": _estimate_button(model),
+        "label": _sentence(model, names, matrix),
+        "empty": _empty(model, names, matrix, bool(options), bool(known)),
     }
 
 
+def key(model: ExplorerModel) -> tuple[Any, ...]:
+    """What the view depends on: it is made anew when one of these changes, and not with every edit of the plan."""
+    return (
+        model.curvature_events, tuple(model.labels), tuple(model.selection), model.spectrum_mode, model.spectrum_matrix, model.record.sensitivity_matrix,
+        tuple(sorted(_estimate_button(model).items())), model.running,
+    )  # fmt: skip
+
+
 def shown_layers(model: ExplorerModel) -> list[str]:
-    """The last selected layers; with nothing selected, the two of the largest trace."""
+    """The last selected layers, at most three; with nothing selected, the two of the largest trace."""
     known = model.record.curvature
-    picked = [name for name in model.selection if name in known][-len(_SERIES) :]
+    picked = [name for name in model.selection if name in known][-len(SERIES) :]
     return picked or sorted((name for name in known if name in model.labels), key=lambda name: -_trace(model, name))[:2]
 
 
@@ -59,122 +68,290 @@ def _trace(model: ExplorerModel, name: str) -> float:
     return trace.value if trace else 0.0
 
 
-def _words(known: MatrixEstimates) -> str:
-    words = [f"trace {numbers.with_error(known.trace.value, known.trace.data_sd)}"] if known.trace else []
-    words += [f"λmax {numbers.significant(known.eigenvalues.top[0])}"] if known.eigenvalues and known.eigenvalues.top else []
-    return ", ".join(words)
+def _spectrum_known(known: MatrixEstimates) -> bool:
+    return bool(known.density or known.eigenvalues)
 
 
-def _eigenvalues(known: MatrixEstimates) -> list[float]:
-    return [rounded(value) for value in known.eigenvalues.top if value > 0] if known.eigenvalues else []
+# -- words
 
 
-def spectrum_figure(model: ExplorerModel, names: list[str]) -> Json:
-    """Eigenvalues of a few layers: value against rank, with rungs in a strip below.
+def _legend(model: ExplorerModel, name: str, matrix: CurvatureMatrix, *, alone: bool) -> Json:
+    """One layer's line; one layer alone has room for all of it."""
+    known = model.record.estimates(name, matrix)
+    words: list[str] = []
+    if known.trace:
+        words.append("trace " + (curvature.trace_words(known.trace) if alone else numbers.quantity(known.trace.value, known.trace.data_sd)))
+    top = curvature.top(known)
+    if top is not None:
+        bias = curvature.bias_words(known.eigenvalues)
+        words.append(f"λmax {numbers.quantity(top)}" + (f" ({bias})" if bias and alone else "*" if bias else ""))
+    if known.density and not alone:  # one layer alone has this in its plot
+        _, above = outliers(known, _curve(known, SymlogAxis.of([known])).bulk)
+        words.append(f"{above} outlier{'s' * (above != 1)}")
+    if matrix == "hessian" and not alone and (share := curvature.negative(model, name)) is not None:
+        words.append(f"{curvature.share_words(share)} negative")
+    trust = None if alone else curvature.trust(model, name)
+    return {
+        "label": model.labels[name].text,
+        "text": ", ".join(words) or f"{curvature.MATRICES[matrix]} not estimated yet",
+        "verdict": trust.verdict if trust else "",
+        "trust": f"trust: {trust.text}" if trust else "",
+        "title": trust.reason if trust else "",
+    }
+
+
+def _note(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix) -> Json:
+    """The line under the legend: the reason of the verdict where one layer is shown, else what the figure is made from."""
+    if model.spectrum_mode == "all":
+        return {"verdict": "", "text": "Laid out as the plan; height is log density, the number and the rung λmax"}
+    if model.spectrum_mode == "table" or not names:
+        return {"verdict": "", "text": ""}
+    known = model.record.estimates(names[0], matrix)
+    source = numbers.capital(curvature.source_words(known.density, known.eigenvalues))
+    trust = curvature.trust(model, names[0]) if len(names) == 1 else None
+    if trust is None:
+        biased = len(names) > 1 and any(curvature.bias_words(model.record.estimates(name, matrix).eigenvalues) for name in names)
+        return {"verdict": "", "text": source + ("; * λmax is probably too high on so few samples" if biased else "")}
+    return {"verdict": trust.verdict, "text": f"May I trust this? {numbers.capital(trust.text)}: {trust.reason}", "title": source}
+
+
+def _empty(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix, any_matrix: bool, any_known: bool) -> str:
+    if not any_matrix:
+        return "Curvature has not been estimated yet. It is the first thing that a run does."
+    if any_known or model.spectrum_mode == "table":
+        return ""
+    which = model.labels[names[0]].text if len(names) == 1 else "these layers"
+    return f"The {curvature.MATRICES[matrix]} of {which} has not been estimated yet. " + (
+        "It is estimated when a run ends, or now with the button above." if matrix == "hessian" else "It comes with the run."
+    )
+
+
+def _sentence(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix) -> str:
+    """The chart in one sentence, for those who can't see it."""
+    if model.spectrum_mode != "selected":
+        return f"Spectra of the {curvature.MATRICES[matrix]} matrix, {len(names)} layers; the table view holds the numbers"
+    words = [f"{item['label']} {item['text']}" for item in (_legend(model, name, matrix, alone=True) for name in names)]
+    return f"Spectral density of the {curvature.MATRICES[matrix]} matrix. {'; '.join(words)}"
+
+
+def _estimate_button(model: ExplorerModel) -> Json:
+    """Whether the true Hessian can be asked for, of which layers, and why not."""
+    wanted, reason = model.selection, ""
+    if model.offline:
+        reason = "This is a saved report; open the study itself to estimate more"
+    elif state_of(model) == "watching":
+        reason = "Another process works on this study; what it estimates appears here"
+    elif not model.record.sensitivity_complete:
+        reason = "The Hessian can be estimated once the sensitivities are known"
+    of = model.labels[wanted[0]].text if len(wanted) == 1 else f"{len(wanted)} layers" if wanted else "all layers, the largest trace first"
+    more = bool(wanted) and all(model.record.estimates(name, "hessian").density for name in wanted)
+    return {
+        "enabled": not reason and not model.hessian_asked,
+        "label": "Queued" if model.hessian_asked else "Refine Hessian" if more else "Estimate Hessian",
+        "title": reason or f"{'Refine' if more else 'Estimate'} the true Hessian of {of}, in the background",
+    }
+
+
+# -- the figure
+
+
+def _curve(known: MatrixEstimates, place: SymlogAxis) -> Curve:
+    assert known.density is not None
+    return curve(known.density, place)
+
+
+def spectrum_figure(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix | None = None) -> Json:
+    """Densities of a few layers over one axis, with the known eigenvalues in a strip below.
 
     Args:
         model: The view model.
-        names: Layers with a curvature estimate, at most three.
+        names: Layers, at most three.
+        matrix: Which matrix; None takes the one that the explorer shows.
 
     Returns:
-        Plotly JSON; traces ``ranks:LAYER`` (upper part) and ``rungs:LAYER`` (strip).
+        Plotly JSON; traces ``density:LAYER``, ``band:LAYER``, ``other`` (one layer alone: its other matrix) and ``rungs:LAYER``.
     """
+    matrix = matrix or curvature.shown_matrix(model, names)
+    known = {name: model.record.estimates(name, matrix) for name in names}
+    every = [each for name in names for each in model.record.curvature.get(name, {}).values() if _spectrum_known(each)]
+    place = SymlogAxis.of(every)  # of all matrices, so that switching between them moves nothing
+    curves = {name: _curve(each, place) for name, each in known.items() if each.density}
+    base = _STRIP[0] * len(names) + _STRIP[1] if curves else 1.0
+    series = {name: style for name, style in zip(names, SERIES, strict=False) if _spectrum_known(known[name])}
     data: list[Json] = []
-    every: list[float] = []
-    longest = 1
-    for row, (name, (ink, dash)) in enumerate(zip(names, _SERIES, strict=False)):
-        values = _eigenvalues(model.record.estimates(name))
-        if not values:
-            continue
-        every += values
-        longest = max(longest, len(values))
-        title = escape(model.labels[name].text)
-        hover = [f"{title}<br>eigenvalue {rank}: {numbers.significant(value)}" for rank, value in enumerate(values, 1)]
-        data.append(
-            {
-                "type": "scatter", "uid": f"ranks:{name}", "meta": {"layer": name}, "name": title, "mode": "lines+markers", "x": values, "y": list(range(1, len(values) + 1)),
-                "line": {"color": token(ink), "width": 1.6, "dash": dash}, "marker": {"size": 5, "color": token(ink)}, "hovertext": hover, "hoverinfo": "text",
-            }
-        )  # fmt: skip
-        data.append(
-            {
-                "type": "scatter", "uid": f"rungs:{name}", "meta": {"layer": name}, "name": title, "mode": "markers", "x": values, "y": [len(names) - row] * len(values), "yaxis": "y2",
-                "marker": {"symbol": "line-ns", "size": 11, "line": {"width": 1.5, "color": token(ink)}}, "hovertext": hover, "hoverinfo": "text", "cliponaxis": False,
-            }
-        )  # fmt: skip
-    x_range = log_range(every or [0.1, 10.0])
-    x_axis = axis("Eigenvalue (log)", type="log", range=x_range, anchor="y2", showgrid=True, **_decade_ticks(x_range))
-    y_axis = axis("Rank", range=[longest + 0.6, 0.4], domain=[0.2, 1], dtick=max(1, longest // 5), tick0=1, showline=False, ticks="")
-    strip = axis("", range=[0.4, len(names) + 0.6], domain=[0, 0.14], showgrid=False, showticklabels=False, showline=False, ticks="")
-    return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, yaxis2=strip)}
-
-
-def _decade_ticks(x_range: list[float]) -> Json:
-    values = [10.0**d for d in range(math.ceil(x_range[0]), math.floor(x_range[1]) + 1)]
-    if len(values) < 3:
-        grid = [m * 10.0**d for d in range(math.floor(x_range[0]), math.ceil(x_range[1]) + 1) for m in (1, 2, 5)]
-        values = [v for v in grid if x_range[0] <= math.log10(v) <= x_range[1]]
-    return {"tickvals": [rounded(v) for v in values], "ticktext": [f"{rounded(v):g}" for v in values]}
-
-
-def all_figure(model: ExplorerModel) -> Json:
-    """Every layer's rungs, laid out as the plan: blocks down, roles across; a number says λmax.
-
-    Columns share one logarithmic scale, shifted side by side; layers outside of the blocks take the last row.
-    """
-    known, labels = {name: model.record.estimates(name) for name in model.record.curvature}, model.labels
-    names = [name for name in labels if name in known and _eigenvalues(known[name])]
-    if not names:
-        return {"data": [], "layout": layout()}
-    inside = [name for name in names if labels[name].block]
-    columns = list(dict.fromkeys(labels[name].column for name in inside)) or [""]
-    rows = list(dict.fromkeys(labels[name].block for name in inside))
-    outside = [name for name in names if not labels[name].block]
-    rows += ["Other"] if outside else []
-    low, high = log_range([v for name in names for v in _eigenvalues(known[name])])
-    width = high - low + _GAP
-    places = {name: (columns.index(labels[name].column), rows.index(labels[name].block)) for name in inside}
-    places |= {name: (i % len(columns), len(rows) - 1) for i, name in enumerate(outside)}
-    picked = {name: ink for name, (ink, _) in zip(shown_layers(model) if model.selection else [], _SERIES, strict=False)}
-    data: list[Json] = []
+    if len(names) == 1:
+        data += _other_matrix(model, names[0], matrix, place)
+    for name, drawn in curves.items():
+        data += _density_traces(model, name, drawn, place, *series[name])
     notes: list[Json] = []
-    for name in names:
-        column, row = places[name]
-        ink = picked.get(name, "predicted")
-        values = _eigenvalues(known[name])
-        at = [rounded(column * width + math.log10(v) - low) for v in values]
-        y = len(rows) - 1 - row
-        title = escape(labels[name].text)
-        data.append(
+    for row, (name, (ink, _)) in enumerate(series.items()):
+        rungs, words = _rungs(model, name, known[name], place, len(names) - row, ink)
+        data += rungs
+        notes += words
+    shapes = _furniture(place, base if curves else 0.0)
+    if curves:
+        alone = names[0] if len(names) == 1 else None
+        share = curvature.negative(model, alone) if alone and matrix == "hessian" else None
+        notes.append(_negative_side(place, share))
+        if alone:
+            notes += _bulk_names(known[alone], curves[alone], place)
+            shapes += _bulk_edge(curves[alone], place, base)
+    at, words = place.ticks()
+    x_axis = axis(
+        f"Eigenvalue (symmetric log, linear within ±{decade(place.linear_within)})", range=[place.low, place.high],
+        tickvals=[rounded(v) for v in at], ticktext=words, anchor="y2", showgrid=True,
+    )  # fmt: skip
+    strip = axis(
+        "", range=[0.3, len(names) + 0.7], domain=[0, base - _STRIP[1] if curves else 1], showgrid=False, showticklabels=False, ticks=""
+    )
+    y_axis = axis("", domain=[base, 1], range=_y_range(every, place), type="log", showline=False, ticks="", visible=bool(curves))
+    if curves:
+        y_axis |= {"title": {"text": "Eigenvalues<br>per decade (log)"}, **_y_ticks(y_axis["range"])}
+    return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, yaxis2=strip, shapes=shapes, annotations=notes, margin={"l": 52})}
+
+
+def _y_range(every: list[MatrixEstimates], place: SymlogAxis) -> list[float]:
+    highest = max((float(_curve(each, place).count.max()) for each in every if each.density), default=1.0)
+    return [math.log10(FLOOR), math.ceil(2 * (math.log10(highest) + 0.5)) / 2]
+
+
+def _y_ticks(y_range: list[float]) -> Json:
+    top = math.floor(y_range[1])
+    powers = range(0, top + 1, 2 if top >= 4 else 1)
+    return {"tickvals": [10.0**power for power in powers], "ticktext": [decade(10.0**power) for power in powers]}
+
+
+def _density_traces(model: ExplorerModel, name: str, drawn: Curve, place: SymlogAxis, ink: str, dash: str) -> list[Json]:
+    title = escape(model.labels[name].text)
+    xs = [round(float(x), 4) for x in drawn.places]
+    count = [_short(y) for y in drawn.count]
+    traces: list[Json] = []
+    if drawn.deviation.any():
+        high = [_short(y + d) for y, d in zip(drawn.count, drawn.deviation, strict=True)]
+        low = [_short(max(y - d, 1e-3 * FLOOR)) for y, d in zip(drawn.count, drawn.deviation, strict=True)]
+        traces.append(
             {
-                "type": "scatter", "uid": f"all:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(at), "name": title, "mode": "markers", "x": at, "y": [y + _RUNG] * len(at),
-                "marker": {"symbol": "line-ns", "size": 6, "line": {"width": 1.6 if name in picked else 1.1, "color": token(ink)}},
-                "hovertext": [f"{title}<br>{_words(known[name])}<br>eigenvalue {numbers.significant(v)}" for v in values], "hoverinfo": "text",
+                "type": "scatter", "uid": f"band:{name}", "mode": "lines", "x": xs + xs[::-1], "y": high + low[::-1], "fill": "toself",
+                "fillcolor": token(ink, 0.15), "line": {"width": 0, "color": token(ink, 0.15)}, "hoverinfo": "skip",
             }
         )  # fmt: skip
-        notes.append(
-            note(
-                numbers.significant(values[0]),
-                ink if name in picked else "ink3",
-                x=column * width + high - low,
-                y=y + 0.64,
-                xanchor="right",
-                yanchor="middle",
-            )
+    traces.append(
+        {
+            "type": "scatter", "uid": f"density:{name}", "meta": {"layer": name}, "name": title, "mode": "lines", "x": xs, "y": count,
+            "customdata": [_short(place.value(x)) for x in xs], "hovertemplate": f"{title}<br>%{{y:.3~s}} eigenvalues per decade<br>around %{{customdata:.2~g}}<extra></extra>",
+            "line": {"color": token(ink), "width": 1.6, "dash": dash},
+        }
+    )  # fmt: skip
+    return traces
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _other_matrix(model: ExplorerModel, name: str, matrix: CurvatureMatrix, place: SymlogAxis) -> list[Json]:
+    """One layer alone is drawn over its other matrix: where the Hessian leaves the Gauss-Newton matrix is what there is to see."""
+    found: list[Json] = []
+    for other, known in model.record.curvature[name].items():
+        if other != matrix and known.density:
+            drawn = _curve(known, place)
+            words = escape(curvature.MATRICES[other])
+            found.append(
+                {
+                    "type": "scatter", "uid": "other", "name": words, "mode": "lines", "x": [round(float(x), 4) for x in drawn.places],
+                    "y": [_short(y) for y in drawn.count], "line": {"color": token("predicted"), "width": 1, "dash": "1.5px,2.5px"}, "hoverinfo": "name",
+                }
+            )  # fmt: skip
+    return found[:1]
+
+
+def _rungs(model: ExplorerModel, name: str, known: MatrixEstimates, place: SymlogAxis, y: int, ink: str) -> tuple[list[Json], list[Json]]:
+    """Known eigenvalues as ticks, their residuals as whiskers; λ of half of the samples stands behind λmax, hollow."""
+    ends = known.eigenvalues
+    if ends is None:
+        return [], []
+    title = escape(model.labels[name].text)
+    values = [*ends.bottom, *ends.top]
+    residuals = [*ends.bottom_residuals, *ends.top_residuals]
+    hover = [
+        f"{title}<br>{kind} {rank}: {numbers.quantity(value)}"
+        + (f", residual {numbers.quantity(residual)}" if residual > 1e-6 * abs(value) else "")
+        for kind, rank, value, residual in (
+            *(("smallest eigenvalue", i, v, r) for i, (v, r) in enumerate(zip(ends.bottom, ends.bottom_residuals, strict=True), 1)),
+            *(("eigenvalue", i, v, r) for i, (v, r) in enumerate(zip(ends.top, ends.top_residuals, strict=True), 1)),
         )
-    notes += [note(escape(column), x=i * width + (high - low) / 2, y=1, yref="paper", yanchor="bottom") for i, column in enumerate(columns)]
-    ends = list(range(math.ceil(low), math.floor(high) + 1))
-    ends = ends[1:-1] if len(ends) > 3 else ends  # a label at a column's edge would touch its neighbour's
-    marks = [ends[0], ends[-1]] if len(ends) > 1 else ends
-    tick_at = [rounded(i * width + decade - low) for i in range(len(columns)) for decade in marks]
-    tick_text = [f"10{str(decade).translate(numbers.RAISED)}" for _ in columns for decade in marks]
-    x_axis = axis("", range=[-0.1, len(columns) * width], tickvals=tick_at, ticktext=tick_text, showgrid=False, ticklen=3, tickangle=0)
-    y_axis = axis("", range=[-0.1, len(rows) + 0.05], tickvals=[len(rows) - 1 - i + _RUNG for i in range(len(rows))], ticktext=[escape(r) for r in rows], showgrid=False, showline=False, ticks="")  # fmt: skip
-    rules = [
-        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y - 0.03, "y1": y - 0.03, "layer": "below", "line": {"color": token("line"), "width": 1}}
-        for y in range(1, len(rows))
+    ]
+    right = [rounded(place.place(v + r) - place.place(v)) for v, r in zip(values, residuals, strict=True)]
+    left = [rounded(place.place(v) - place.place(v - r)) for v, r in zip(values, residuals, strict=True)]
+    trace: Json = {
+        "type": "scatter", "uid": f"rungs:{name}", "meta": {"layer": name, "clickable": True}, "customdata": [name] * len(values), "name": title, "mode": "markers",
+        "x": [rounded(place.place(v)) for v in values], "y": [y] * len(values), "yaxis": "y2",
+        "marker": {"symbol": "line-ns", "size": 8, "line": {"width": 1.5, "color": token(ink)}}, "hovertext": hover, "hoverinfo": "text", "cliponaxis": False,
+        "error_x": {"type": "data", "symmetric": False, "array": right, "arrayminus": left, "color": token(ink, 0.5), "thickness": 1, "width": 0},
+    }  # fmt: skip
+    traces = [trace]
+    half = ends.half_sample_top
+    if half is not None and half > 0 and place.place(half) <= place.high:
+        traces.append(
+            {
+                "type": "scatter", "uid": f"half:{name}", "name": title, "mode": "markers", "x": [rounded(place.place(half))], "y": [y], "yaxis": "y2",
+                "marker": {"symbol": "line-ns", "size": 8, "line": {"width": 1.5, "color": token(ink, 0.4)}}, "hoverinfo": "text",
+                "hovertext": [f"{title}<br>λmax on half of the samples: {numbers.quantity(half)}"], "cliponaxis": False,
+            }
+        )  # fmt: skip
+    words = []
+    positive = [v for v in ends.top if v > 0]
+    if positive:
+        words.append(
+            note(
+                f"λ<sub>max</sub> {numbers.quantity(positive[0])}", ink, x=rounded(place.place(positive[-1])), y=y, yref="y2",
+                xanchor="right", yanchor="middle", xshift=-5,
+            )
+        )  # fmt: skip
+    if ends.bottom and ends.bottom[0] < 0:
+        words.append(
+            note(
+                f"λ<sub>min</sub> {numbers.quantity(ends.bottom[0])}", ink, x=rounded(place.place(ends.bottom[-1])), y=y, yref="y2",
+                xanchor="left", yanchor="middle", xshift=5,
+            )
+        )  # fmt: skip
+    return traces, words
+
+
+def _furniture(place: SymlogAxis, base: float) -> list[Json]:
+    """The negative side, shaded, and the line at zero."""
+    return [
+        {"type": "rect", "xref": "x", "yref": "paper", "x0": place.low, "x1": 0, "y0": 0, "y1": 1, "fillcolor": token("negative"), "line": {"width": 0}, "layer": "below"},
+        {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1, "line": {"color": token("line-strong"), "width": 1}, "layer": "below"},
+        {"type": "line", "xref": "paper", "yref": "paper", "x0": 0, "x1": 1, "y0": base, "y1": base, "line": {"color": token("line"), "width": 1}, "layer": "below"},
     ]  # fmt: skip
-    return {
-        "data": data,
-        "layout": layout(xaxis=x_axis, yaxis=y_axis, annotations=notes, shapes=rules, margin={"l": 60, "r": 6, "t": 20, "b": 24}),
-    }
+
+
+def _bulk_edge(drawn: Curve, place: SymlogAxis, base: float) -> list[Json]:
+    if drawn.bulk is None:
+        return []
+    at = rounded(place.place(drawn.bulk[1]))
+    return [{"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": base, "y1": 1, "line": {"color": token("line-strong"), "width": 1, "dash": "3px,3px"}, "layer": "below"}]  # fmt: skip
+
+
+def _negative_side(place: SymlogAxis, share: float | None) -> Json:
+    words = "negative curvature" + (f", {curvature.share_words(share)}" if share is not None else "")
+    return note(words, "over", x=place.low, y=1, yref="paper", xanchor="left", yanchor="top", xshift=3, yshift=2)
+
+
+def _bulk_names(known: MatrixEstimates, drawn: Curve, place: SymlogAxis) -> list[Json]:
+    if drawn.bulk is None:
+        return []
+    _, above = outliers(known, drawn.bulk)
+    text = f"{above} outlier{'s' * (above != 1)}" if above else "no outliers"
+    where = {"x": rounded(place.place(drawn.bulk[1])), "y": 1, "yref": "paper", "yanchor": "top", "yshift": 2}
+    return [note("bulk", xanchor="right", xshift=-4, **where), note(text, xanchor="left", xshift=4, **where)]
+
+
+def all_figure(model: ExplorerModel, matrix: CurvatureMatrix | None = None) -> Json:
+    """Every layer's density, laid out as the plan (`ridges`)."""
+    names = [name for name in model.labels if name in model.record.curvature]
+    matrix = matrix or curvature.shown_matrix(model, names)
+    known = {name: model.record.estimates(name, matrix) for name in names}
+    picked = dict(zip(shown_layers(model), (ink for ink, _ in SERIES), strict=False)) if model.selection else {}
+    return ridges(model.labels, {name: each for name, each in known.items() if _spectrum_known(each)}, picked)

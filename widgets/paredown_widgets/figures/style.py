@@ -15,7 +15,7 @@ Json = dict[str, Any]
 LIGHT = {
     "surface": "#ffffff", "line": "#e2e6eb", "line-strong": "#c6cdd5", "ink": "#181d24", "ink2": "#4a5460", "ink3": "#5e6977",
     "plan": "#c2410c", "measured": "#0a5fb0", "predicted": "#6b7c8f", "uniform": "#5d6875", "band": "rgba(10, 95, 176, 0.10)",
-    "base": "#8a6d00", "base-band": "rgba(150, 120, 0, 0.09)", "over": "#b3261e",
+    "base": "#8a6d00", "base-band": "rgba(150, 120, 0, 0.09)", "over": "#b3261e", "negative": "rgba(179, 38, 30, 0.055)",
     "a": "#0f766e", "b": "#93329e", "c": "#b45309",
     "q0": "#f4f7fa", "q1": "#dce7f1", "q2": "#bdd3e6", "q3": "#93b8d8", "q4": "#6499c5", "q5": "#3a78ac", "q6": "#1c568a", "q7": "#0b3763",
 }  # fmt: skip
@@ -88,7 +88,7 @@ def paper(figure: Json) -> Json:
         if key[1:5] == "axis"
     }
     data = [
-        {**trace, "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith("rungs:")}
+        {**trace, "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith(("rungs:", "half:"))}
         for trace in figure["data"]
     ]
     return resolve({"data": data, "layout": {**shared, **own, **axes, "margin": {"l": 60, "r": 20, "t": 60, "b": 50}}})
