@@ -9,6 +9,7 @@ from paredown.curvature.fisher import empirical_fisher, fisher
 from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.hessian import Hessian
+from paredown.curvature.hessian_traces import TraceSums, hessian_traces
 from paredown.curvature.hutchinson import ProbedTrace, hutchinson, refined_trace
 from paredown.curvature.input_moment import InputMoment, input_moment
 from paredown.curvature.kfac import kfac
@@ -36,6 +37,7 @@ __all__ = [
     "OuterProducts",
     "PerSampleGradients",
     "ProbedTrace",
+    "TraceSums",
     "Tridiagonal",
     "ekfac",
     "empirical_fisher",
@@ -44,6 +46,7 @@ __all__ = [
     "fisher",
     "gauss_newton",
     "gauss_newton_traces",
+    "hessian_traces",
     "hutchinson",
     "input_moment",
     "kfac",
