@@ -13,8 +13,6 @@ from paredown.errors import ParedownError
 from paredown.methods import checks, moments
 from paredown.methods.factors import LowRank, balanced, check_rank
 
-_RIDGE = 1e-10  # relative to the mean moment: what inputs never showed is corrected with the rank that is left over, and only then
-
 
 def svd(change: Tensor, rank: int) -> LowRank:
     r"""The singular value decomposition, cut: the least \(\|\Delta W - BA\|_F\) (Eckart and Young 1936).
@@ -67,7 +65,7 @@ def whitened_svd(change: Tensor, moment: Tensor, rank: int) -> LowRank:
     change = checks.finite(checks.matrix(change)).double()
     rank, note = check_rank(rank, change.shape)
     moment, idle = moments.usable(moment, change.shape[1])
-    moment.diagonal().add_(_RIDGE * moment.diagonal().mean())
+    moments.add_ridge_(moment)
     basis, inner = torch.linalg.qr(change)
     squares, vectors = torch.linalg.eigh(inner @ moment @ inner.T)
     directions = basis @ vectors[:, -rank:].flip(1)

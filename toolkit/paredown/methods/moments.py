@@ -27,6 +27,11 @@ def usable(moment: Tensor, inputs: int) -> tuple[Tensor, str]:
     ), "no input is ever active; its second moment is taken as the identity"
 
 
+def add_ridge_(moment: Tensor) -> None:
+    """Let inputs that were never seen count a little, 1e-10 of the mean: they get the rank that is left over, and only that."""
+    moment.diagonal().add_(1e-10 * moment.diagonal().mean())
+
+
 def usable_fisher(fisher: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, str]:
     """The diagonal Fisher as float64, and what was done about it: where no gradient reaches the layer, ones stand in for it.
 
