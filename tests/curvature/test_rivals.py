@@ -1,4 +1,4 @@
-"""Cross-checks against other implementations, on a tiny perceptron; skipped where they are not installed (`make bench` installs them)."""
+"""Cross-checks against other implementations, on a tiny perceptron; skipped where the dependency group `bench` is not installed."""
 
 import pytest
 import torch
