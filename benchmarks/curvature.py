@@ -26,7 +26,9 @@ from torch import Tensor, nn
 import _rivals as rivals
 from _rows import Row, interleaved, options, row, show, spent
 from paredown import calibration, models, tasks
-from paredown.curvature import gauss_newton, gauss_newton_traces
+from paredown.curvature import Eigenpairs, extreme_eigenvalues, gauss_newton, gauss_newton_traces, probe_density
+from paredown.curvature.hessian_traces import hessian_traces
+from paredown.curvature.output_space import HessianBlock
 from paredown.curvature.surface import LossSurface
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize
@@ -129,18 +131,16 @@ def simple_trace(setting: Setting) -> list[Row]:
 
 def trace(setting: Setting) -> list[Row]:
     """Traces at a probe error of 5 % on the median layer."""
-    from paredown.curvature.hessian_traces import hessian_traces
-
     surface, layers = setting.surface, setting.layers
     cheap, simple = spent(lambda: last(gauss_newton_traces(surface, layers, seed=0)))
-    ours, found = spent(lambda: reached(hessian_traces(surface, layers, seed=0)))
+    ours, found = spent(lambda: precise(hessian_traces(surface, layers, seed=0, target=PROBE_ERROR), layers, setting.samples))
     theirs = setting.pyhessian
     scale = np.maximum([each.value for each in simple], np.abs(theirs.draws.mean(0)))
     needed = float(np.median(theirs.draws.std(0, ddof=1) / scale) / PROBE_ERROR) ** 2
     operator = rivals.curvlinops_of(setting.eager, layers, setting.batch)
     product, _ = spent(lambda: rivals.curvlinops_draw(operator, layers, COLUMNS))
-    error = statistics.median(each.relative_probe_error or 0.0 for each in found)
-    say(f"trace, ours: Hessian to {100 * error:.2g} % on the median layer, {found[0].probes} probes, all measured")
+    probes = statistics.mean(each.probes for each in found)
+    say(f"trace, ours: Hessian to {100 * median_error(found):.2g} % on the median layer, {probes:.0f} probes a sample, all measured")
     say(f"trace, PyHessian: {setting.draws} draws of each layer measured, {theirs.per_draw.sum():.3g} s for one of all layers, set-up")
     say(f"  {theirs.setup.sum():.3g} s; {needed:.0f} draws needed, the rest extrapolated")
     say(f"trace, curvlinops: {COLUMNS} draws of each layer measured, {product / COLUMNS:.3g} s for one of all layers; as many needed")
@@ -153,9 +153,6 @@ def trace(setting: Setting) -> list[Row]:
 
 def top(setting: Setting) -> list[Row]:
     """Largest eigenvalues to a residual of 1 %."""
-    from paredown.curvature.output_space import HessianBlock
-
-    from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
 
     def ours(layer: LayerRef) -> Eigenpairs:
         start = gauss_newton(setting.surface, [layer]).top_eigenvector()
@@ -200,10 +197,6 @@ def spectra(setting: Setting) -> list[Row]:
 
 def density(setting: Setting) -> list[Row]:
     """One layer's spectral density."""
-    from paredown.curvature.output_space import HessianBlock
-
-    from paredown.curvature.density import probe_density
-
     layer = next(layer for layer in setting.layers if layer.name == DENSITY_LAYER)
     ours, (nodes, _) = spent(lambda: probe_density(HessianBlock(setting.surface, layer), steps=20))
     first, values = spent(lambda: rivals.pyhessian_density(setting.eager, layer, setting.batch))
@@ -292,13 +285,21 @@ def one_pass(surface: LossSurface, layers: Sequence[LayerRef]) -> None:
         weight.requires_grad_(False)
 
 
-def reached(estimates: Iterable[Estimates]) -> Estimates:
-    """The first estimates whose median probe error is small enough."""
-    for found in estimates:
-        errors = [each.relative_probe_error for each in found]
-        if all(error is not None for error in errors) and statistics.median(errors) <= PROBE_ERROR:
+def precise(stream: Iterable[Estimates], layers: Sequence[LayerRef], samples: int) -> Estimates:
+    """The estimates of all layers when the median probe error first is small enough; the stream may give a few layers at a time."""
+    newest: dict[str, TraceEstimate] = {}
+    for found in stream:
+        newest |= {each.layer: each for each in found}
+        whole = len(newest) == len(layers) and all(each.samples == samples for each in newest.values())
+        if whole and median_error(newest.values()) <= PROBE_ERROR:
             break
-    return found
+    return tuple(newest.values())
+
+
+def median_error(estimates: Iterable[TraceEstimate]) -> float:
+    """Relative probe error of the median layer; infinite where one probe doesn't tell."""
+    errors = (each.relative_probe_error for each in estimates)
+    return statistics.median(np.inf if error is None else error for error in errors)
 
 
 def last(estimates: Iterable[Estimates]) -> Estimates:
