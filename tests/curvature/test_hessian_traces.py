@@ -1,15 +1,17 @@
 import dataclasses
+import importlib
 
 import pytest
 import torch
 
-from paredown.curvature import hessian_traces as module
 from paredown.curvature.hessian import Hessian
 from paredown.curvature.hessian_traces import TraceSums, hessian_traces
 from paredown.curvature.hutchinson import hutchinson
+from paredown.curvature.surface import LossSurface
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from paredown.specs import LayerRef
+from paredown.tasks import Predictions
 from reference.hessian import entries, network, surface_of
 
 
@@ -26,7 +28,7 @@ def last(surface, layers, **options):
 
 @pytest.mark.parametrize(("outputs", "columns"), [(2, 7), (3, 7), (3, 0)])
 def test_traces_are_unbiased_and_their_probe_error_is_right(monkeypatch, outputs, columns):
-    monkeypatch.setattr(module, "COLUMNS", columns)
+    monkeypatch.setattr(importlib.import_module("paredown.curvature.hessian_traces"), "COLUMNS", columns)
     surface = network(outputs)
     layers = find_layers(surface.model)
     expected = dense_traces(surface, layers)
@@ -50,6 +52,27 @@ def test_the_head_of_a_softmax_is_exact_because_its_hessian_is_gauss_newton():
     assert found.scale == pytest.approx(found.value, rel=1e-9)
     assert found.data_sd > 0
     assert found.probes == 2
+
+
+def test_the_head_is_exact_where_every_token_counts():
+    """The tokens of a sample must not mix in a column."""
+    whole = network(2, tokens=3)
+    model, head = whole.model, find_layers(whole.model)[1]
+
+    def predictions(batch):
+        samples = len(batch.ids)
+        logits = model(batch.inputs["x"]).flatten(0, 1)
+        return Predictions(logits, torch.arange(3 * samples) % 2, torch.arange(samples).repeat_interleave(3))
+
+    def loss(batch):
+        found = predictions(batch)
+        each = torch.nn.functional.cross_entropy(found.logits, found.targets, reduction="none")
+        return each.reshape(-1, 3).sum(1)
+
+    surface = LossSurface(model, loss, whole.batches, 3 * torch.ones(whole.samples), predictions)
+    (found,) = last(surface, [head], seed=0)
+    assert found.value == pytest.approx(dense_traces(surface, [head])[0], rel=1e-9)
+    assert found.scale == pytest.approx(found.value, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "dinov2"])

@@ -1,5 +1,6 @@
 """What the loss does around the weights: the matrices, and the questions asked of them."""
 
+from paredown.curvature.activations import ActivationCurvature, activation_curvature
 from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
 from paredown.curvature.diagonal import probed_diagonal
 from paredown.curvature.double_backward import twice_differentiable
@@ -26,6 +27,7 @@ from paredown.curvature.surface import LossSurface
 from paredown.curvature.uncertainty import Moments, probe_error, ratio
 
 __all__ = [
+    "ActivationCurvature",
     "CurvatureOperator",
     "Eigenpairs",
     "Hessian",
@@ -39,6 +41,7 @@ __all__ = [
     "ProbedTrace",
     "TraceSums",
     "Tridiagonal",
+    "activation_curvature",
     "ekfac",
     "empirical_fisher",
     "exact_density",

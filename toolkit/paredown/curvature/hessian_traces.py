@@ -25,7 +25,7 @@ from paredown.calibration import Call, listening
 from paredown.curvature.double_backward import GRAPH_BYTES, bytes_of_a_sample, gradients, products, twice_differentiable
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.output_space import OutputGraph, inputs_of, output_graph
-from paredown.curvature.probes import generator_for, output_columns, signs
+from paredown.curvature.probes import exact_directions, generator_for, signs
 from paredown.curvature.surface import LossSurface, rows_of
 from paredown.curvature.uncertainty import ratio
 from paredown.errors import ParedownError
@@ -33,7 +33,7 @@ from paredown.specs import LayerRef, TraceEstimate
 from paredown.tasks import Batch
 
 COLUMNS = 7
-"""Most Gauss-Newton columns of the control variate: classes less one. Each costs a backward pass a graph."""
+"""Most Gauss-Newton columns of the control variate: units of a sample times classes less one. Each costs a backward pass a graph."""
 
 FIRST = 2
 """Probes of every sample in the first sweep: as many as tell a spread."""
@@ -340,12 +340,13 @@ def _columns(surface: LossSurface, batch: Batch, layers: Sequence[LayerRef]) -> 
         heard[call] = gradient.clone()  # autograd adds the next column's into the very same tensor
 
     with torch.enable_grad(), listening(surface.model, layers, batch, keep) as calls:
-        logits = surface.logits(batch).logits
-        if logits.shape[-1] - 1 > COLUMNS:
+        predictions = surface.logits(batch)
+        places = int(surface.units.max())
+        if (predictions.logits.shape[-1] - 1) * places > COLUMNS:
             return []
-        for column in output_columns(logits):
+        for column in exact_directions(predictions, places):
             heard.clear()
-            torch.autograd.backward(logits, column.to(logits), retain_graph=True)
+            torch.autograd.backward(predictions.logits, column.to(predictions.logits), retain_graph=True)
             result.append({name: [_heard(heard, call) for call in made] for name, made in calls.items()})
     return result
 
