@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paredown.curvature.trust import GRADIENT, judge, negative_share
-from paredown.specs import QuadraticStep
+from paredown.curvature.trust import GRADIENT, judge
+from paredown.specs import QuadraticStep, SpectralDensity
 
 CALM = {"gradient_norm": 1.0, "gradient_norm_sd": 1.0, "negative_share": 0.01}
 
@@ -74,6 +74,9 @@ def test_a_better_conditioned_layer_is_never_trusted_less(ratios, gradient, shar
 
 
 def test_the_negative_share_counts_magnitudes_over_all_probes():
-    assert negative_share([[-1.0, 3.0]], [[0.5, 0.5]]) == 0.25
-    assert negative_share([[-1.0, 3.0], [0.0, 4.0]], [[0.5, 0.5], [0.5, 0.5]]) == 0.125
-    assert negative_share([[0.0]], [[1.0]]) == 0
+    def share(nodes, weights):
+        return SpectralDensity("l", "hessian", nodes, weights, 2, 1, 0).negative_share
+
+    assert share(((-1.0, 3.0),), ((0.5, 0.5),)) == 0.25
+    assert share(((-1.0, 3.0), (0.0, 4.0)), ((0.5, 0.5), (0.5, 0.5))) == 0.125
+    assert share(((0.0,),), ((1.0,),)) == 0

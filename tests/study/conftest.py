@@ -31,7 +31,7 @@ def austen(llama):
 
 @pytest.fixture
 def config():
-    return StudyConfig(model=MODEL, task="austen", schemes=("int2g64sym", "int4g64sym", "int8g64sym"), seed=3)
+    return StudyConfig(model=MODEL, task="austen", schemes=("int2g64sym", "int4g64sym", "int8g64sym"), hessian_seconds=0, seed=3)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def finished(llama, austen, tmp_path_factory):
     """A study that ran to its end; not to be written to."""
     study = Study(
         tmp_path_factory.mktemp("finished"),
-        StudyConfig(model=MODEL, task="austen", schemes=("int2g64sym", "int4g64sym", "int8g64sym"), seed=3),
+        StudyConfig(model=MODEL, task="austen", schemes=("int2g64sym", "int4g64sym", "int8g64sym"), hessian_seconds=0, seed=3),
         model=llama,
         task=austen,
     )

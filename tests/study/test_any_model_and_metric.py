@@ -39,8 +39,9 @@ def task_of(name, **more):
     )
 
 
-def run(name, task, folder):
-    config = StudyConfig(model=name, task="mine", schemes=("int2g16sym", "int4g16sym", "int8g16sym"), export_format="paredown")
+def run(name, task, folder, seconds=0):
+    schemes = ("int2g16sym", "int4g16sym", "int8g16sym")
+    config = StudyConfig(model=name, task="mine", schemes=schemes, export_format="paredown", hessian_seconds=seconds)
     study = Study(folder, config, model=loaded(name), task=task)
     return study, study.run()
 

@@ -186,7 +186,13 @@ def test_bits_of_a_study_without_plans():
 
 def test_a_group_size_that_does_not_divide_is_said_in_candidates_and_applied_in_plans(llama, austen, tmp_path):
     asked = StudyConfig(
-        model=llama.id, task="austen", schemes=("int4g128sym",), export_format="paredown", held_out_samples=1, calibration_samples=2
+        model=llama.id,
+        task="austen",
+        schemes=("int4g128sym",),
+        export_format="paredown",
+        held_out_samples=1,
+        calibration_samples=2,
+        hessian_seconds=0,
     )
     record = Study(tmp_path / "study", asked, model=llama, task=austen).run()
     (plan,) = (plan for plan in record.plans.values() if plan.found_by == "uniform int4g128sym")

@@ -98,7 +98,7 @@ def test_kill_9_in_any_stage_then_the_same_command(tmp_path, config, stage):
     folder = tmp_path / "study"
     command = [
         *(sys.executable, "-m", "paredown.cli", "run", config.model, "--task", "demo:lm", "--study", str(folder), "--json"),
-        *("--calibration", "2", "--held-out", "2", "--schemes", "int2g64sym,int4g64sym", "--seed", "3"),
+        *("--calibration", "2", "--held-out", "2", "--schemes", "int2g64sym,int4g64sym", "--seed", "3", "--hessian-seconds", "0"),
     ]
     whole = tmp_path / "whole"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -244,7 +244,7 @@ def test_background_errors_surface_in_wait(llama, config, tmp_path):
 def test_opening(finished, study_of, config, llama, tmp_path):
     assert Study(finished.folder).config == config
     with pytest.raises(ParedownError, match=r"other settings \(seed 3 → 4\); choose another folder"):
-        Study(finished.folder, StudyConfig(model=config.model, task="austen", schemes=config.schemes, seed=4))
+        Study(finished.folder, StudyConfig(model=config.model, task="austen", schemes=config.schemes, hessian_seconds=9, seed=4))
     with pytest.raises(ParedownError, match="never started"):
         Study(Store(tmp_path / "empty", create=True).folder)
 

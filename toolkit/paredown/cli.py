@@ -1,4 +1,4 @@
-"""The command line: run, status, plans, export, fetch; `report` and `app`, which draw, are added by paredown_widgets."""
+"""The command line: run, status, plans, curvature, export, fetch; `report` and `app`, which draw, are added by paredown_widgets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from paredown.cli_curvature import curvature_rows, matching, print_curvature
 from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import ExportFormat, StudyConfig
+from paredown.specs import CurvatureRequest, ExportFormat, StudyConfig
 from paredown.store import Store
 
 app = typer.Typer(
@@ -79,6 +80,7 @@ def run(
         ),
     ] = "auto",
     fuse: Annotated[bool, typer.Option(help="Decide layers together that runtimes fuse (q k v, gate up).")] = True,
+    hessian_seconds: Annotated[float, typer.Option(help="Time for the true Hessian at the end; 0 leaves it out.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -97,6 +99,7 @@ def run(
         held_out_samples=held_out,
         export_format=export_format,  # pyright: ignore[reportArgumentType]  (checked there)
         fuse=fuse,
+        hessian_seconds=hessian_seconds,
         seed=seed,
     )
     work = Study(folder, config)
@@ -106,14 +109,7 @@ def run(
         print_json(rows(record))
         return
     console.print(f"Study {folder}: {model} on {config.task}", markup=False)
-    with Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        console=console,
-    ) as progress:
+    with _progress() as progress:
         record = work.run(Bars(progress))
     if record.state == "cancelled":
         console.print(record.message, markup=False)
@@ -171,6 +167,42 @@ def plans(study: StudyFolder, as_json: AsJson = False, debug: Debug = False) -> 
         print_json(rows(record))
     else:
         print_plans(record)
+
+
+@app.command(epilog="Example: paredown curvature studies/sentiment --layers '*query' --seconds 60")
+def curvature(
+    study: StudyFolder,
+    layers: Annotated[str | None, typer.Option(help="Layers whose name the pattern matches, such as '*query'. [default: all]")] = None,
+    quantities: Annotated[
+        str | None, typer.Option(help="Estimate these, comma separated: trace, eigenvalues, density, fit. [default: all of them]")
+    ] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Estimate from so many calibration samples. [default: as many as the time allows]")
+    ] = None,
+    relative_error: Annotated[float | None, typer.Option(help="Estimate traces to that relative standard error. [default: 0.05]")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Estimate for so long, then show what is there. [default: until it is done]")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show what is known of the layers' curvature. Given what to estimate, or how well, or for how long, estimate the Hessian first."""
+    asked = {
+        "quantities": None if quantities is None else tuple(part.strip() for part in quantities.split(",")),
+        "samples": samples,
+        "relative_error": relative_error,
+        "seconds": seconds,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    record = _read(study)
+    if asked:
+        CurvatureRequest(**asked)  # pyright: ignore[reportArgumentType]  (a mistake is said before anything is loaded)
+        record = _estimated(study, layers, asked, as_json)
+    chosen = matching(record, layers)
+    if as_json:
+        print_json(curvature_rows(record, chosen))
+    else:
+        print_curvature(record, chosen)
 
 
 @app.command(epilog="Example: paredown export studies/sentiment --bits 3 --to sentiment-3bit")
@@ -262,6 +294,32 @@ def _read(study: Path) -> Record:
     if record.config is None:
         raise ParedownError(f"the study in {study} was never started; start it with `paredown run --study {study}`")
     return record
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description:<16}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        console=console,
+    )
+
+
+def _estimated(folder: Path, pattern: str | None, asked: dict[str, Any], as_json: bool) -> Record:
+    """The record after the study has estimated what was asked."""
+    from paredown.study import Study
+
+    names = matching(_read(folder), pattern) if pattern is not None else ()
+    opened, request = Study(folder), CurvatureRequest(layers=tuple(names), **asked)
+    if as_json:
+        with only_json():
+            opened.estimate(request).wait()
+    else:
+        with _progress() as progress:
+            opened.estimate(request, Bars(progress)).wait()
+    return opened.record()
 
 
 def _format(text: str) -> ExportFormat:

@@ -83,13 +83,6 @@ def judge(
     return verdict, words
 
 
-def negative_share(nodes: Sequence[Sequence[float]], weights: Sequence[Sequence[float]]) -> float:
-    r"""\(\sum_{\lambda < 0} |\lambda| / \sum |\lambda|\) of a spectral density, over all probes; 0 for a matrix of zeros."""
-    pairs = [(node, weight) for x, w in zip(nodes, weights, strict=True) for node, weight in zip(x, w, strict=True)]
-    total = sum(abs(node) * weight for node, weight in pairs)
-    return sum(-node * weight for node, weight in pairs if node < 0) / total if total else 0.0
-
-
 def _bits(step: QuadraticStep) -> int:
     weight = Scheme.parse(step.scheme).weight
     return 32 if weight is None else weight.bits

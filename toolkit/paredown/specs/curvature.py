@@ -134,6 +134,17 @@ class SpectralDensity:
         if [len(probe) for probe in self.nodes] != [len(probe) for probe in self.weights] or not self.nodes:
             raise ParedownError(f"the density of {self.layer or 'the whole model'} must have one weight a node, and at least one probe")
 
+    @property
+    def negative_share(self) -> float:
+        """Sum of the negative eigenvalues over the sum of all magnitudes, over all probes; 0 for a matrix of zeros."""
+        masses = [
+            node * weight
+            for nodes, weights in zip(self.nodes, self.weights, strict=True)
+            for node, weight in zip(nodes, weights, strict=True)
+        ]
+        total = sum(map(abs, masses))
+        return -sum(mass for mass in masses if mass < 0) / total if total else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class QuadraticStep:

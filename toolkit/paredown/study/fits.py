@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.curvature import OuterProducts, empirical_fisher, ratio
-from paredown.curvature.surface import LossSurface
-from paredown.curvature.trust import judge, negative_share
+from paredown.curvature import LossSurface, OuterProducts, empirical_fisher, ratio
+from paredown.curvature.trust import judge
 from paredown.errors import ParedownError
 from paredown.evaluate import divergence
 from paredown.layers import weight_of
@@ -82,7 +81,7 @@ class Ground:
             QuadraticStep(str(scheme), *figures) for scheme, *figures in zip(applied, *(column.tolist() for column in columns), strict=True)
         )
         norm, chance = (0.0, 0.0) if self.gradient is None else _gradient_norm(self.gradient.block(index))
-        share = None if density is None else negative_share(density.nodes, density.weights)
+        share = None if density is None else density.negative_share
         verdict, reason = judge(steps, gradient_norm=norm, gradient_norm_sd=chance, negative_share=share)
         return QuadraticFit(layer.name, norm, chance, share, steps, verdict, reason, self.surface.samples, self.session.config.seed)
 

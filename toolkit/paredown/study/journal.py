@@ -14,6 +14,9 @@ from paredown.study.control import Control
 
 Listener = Callable[[Event], None]
 
+FAILURES = (ParedownError, RuntimeError, MemoryError)
+"""What may go wrong with a part that a run can do without; RuntimeErrors are torch's, for what it can't differentiate or allocate."""
+
 
 class Journal:
     """Appends the events of one run and keeps the record of the study up to date.
@@ -51,8 +54,21 @@ class Journal:
         """Let a part of the run fail that the rest can do without; a notice says why."""
         try:
             yield
-        except (ParedownError, RuntimeError, MemoryError) as error:  # RuntimeError: torch's, for what it can't differentiate or allocate
-            self.write("notice", message=f"{what}, and the run goes on: {str(error) or type(error).__name__}")
+        except FAILURES as error:
+            self.excuse(what, error)
+
+    def excuse(self, what: str, error: BaseException) -> None:
+        """Write down why something is left out."""
+        self.write("notice", message=f"{what}, and the run goes on: {str(error) or type(error).__name__}")
+
+    @contextmanager
+    def within(self, stage: Stage) -> Iterator[None]:
+        """Do something of another stage in between."""
+        before, self._stage = self._stage, stage
+        try:
+            yield
+        finally:
+            self._stage = before
 
     def check(self) -> None:
         """Wait while paused; raise `paredown.study.control.Cancelled` if the run is to stop."""

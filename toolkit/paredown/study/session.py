@@ -11,7 +11,7 @@ import torch
 
 from paredown import tasks
 from paredown.apply import Variants, stored_tensors
-from paredown.curvature.surface import LossSurface
+from paredown.curvature import LossSurface
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
 from paredown.export import compressed_tensors

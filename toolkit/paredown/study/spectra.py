@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from paredown.calibration import Captured, Part, listening, passes
-from paredown.curvature import OuterProducts, PerSampleGradients, empirical_fisher, exact_density, gauss_newton, ratio
-from paredown.curvature.surface import LossSurface
+from paredown.curvature import LossSurface, OuterProducts, PerSampleGradients, empirical_fisher, exact_density, gauss_newton, ratio
 from paredown.specs import WHOLE_MODEL, CurvatureMatrix, EigenvalueEstimate, LayerRef, SpectralDensity, TraceEstimate
 from paredown.study.journal import Journal
 from paredown.study.session import Session, tokens_of
@@ -48,14 +47,14 @@ def spectra(session: Session, journal: Journal) -> None:
     if all(journal.record.estimates(name, matrix).trace for name in (*(layer.name for layer in session.layers), WHOLE_MODEL)):
         return
     journal.stage("spectra", "Spectra from the first samples", total=len(session.layers))
-    surface = _few_samples(session)
-    layers = sorted(_run_by(surface, session.layers), key=lambda layer: layer.kind == "embedding")  # the largest come last
+    surface = few_samples(session)
+    layers = sorted(run_by(surface, session.layers), key=lambda layer: layer.kind == "embedding")  # the largest come last
     exact = exact_passes(surface) <= EXACT_PASSES
     whole: _Gram | None = None
     done = 0
     for some in passes(layers, tokens_of(surface.batches)):
         journal.check()
-        operator = gauss_newton(surface, some, exact=exact, seed=seed) if surface.logits is not None else empirical_fisher(surface, some)
+        operator = sensitivity_operator(surface, some, seed=seed)
         for index, layer in enumerate(some):
             journal.check()
             gram = _Gram.of(operator.block(index))
@@ -67,6 +66,13 @@ def spectra(session: Session, journal: Journal) -> None:
     if whole is not None:
         size = sum(layer.parameters for layer in layers)
         journal.write("curvature", done=done, total=len(layers), payload=whole.estimates(WHOLE_MODEL, size, matrix, exact=exact, seed=seed))
+
+
+def sensitivity_operator(surface: LossSurface, layers: Sequence[LayerRef], *, seed: int) -> OuterProducts:
+    """The matrix of the sensitivities: Gauss-Newton, exact where that is cheap, or the empirical Fisher."""
+    if surface.logits is None:
+        return empirical_fisher(surface, layers)
+    return gauss_newton(surface, layers, exact=exact_passes(surface) <= EXACT_PASSES, seed=seed)
 
 
 def exact_passes(surface: LossSurface) -> int:
@@ -158,13 +164,14 @@ class _Gram:
         )
 
 
-def _few_samples(session: Session) -> LossSurface:
+def few_samples(session: Session) -> LossSurface:
+    """The samples that a run begins with."""
     surface = session.surface(SAMPLES)
     longest = tokens_of(surface.batches) // surface.samples
     return surface.first(max(2, min(SAMPLES, TOKENS // max(longest, 1))))
 
 
-def _run_by(surface: LossSurface, layers: Sequence[LayerRef]) -> list[LayerRef]:
+def run_by(surface: LossSurface, layers: Sequence[LayerRef]) -> list[LayerRef]:
     """The layers that the first sample runs; a model may have others, which its inputs never reach."""
     batch = surface.first(1).batches[0]
     with torch.no_grad(), listening(surface.model, layers, batch, lambda *_: None) as calls:

@@ -36,8 +36,14 @@ def baseline(session: Session, journal: Journal) -> None:
     journal.write("measurement", done=1, total=1, payload=[session.measure(plan)])
 
 
-def sensitivity(session: Session, journal: Journal) -> None:
-    """Price every scheme on every layer that is not priced yet; one forward and backward pass for as many as fit into memory."""
+def sensitivity(session: Session, journal: Journal, between: Callable[[], None]) -> None:
+    """Price every scheme on every layer that is not priced yet; one forward and backward pass for as many as fit into memory.
+
+    Args:
+        session: Model and task.
+        journal: Where the candidates go.
+        between: Called after each layer: what a person asked for goes first.
+    """
     config, task, model = session.config, session.task, session.loaded.model
     pending = [layer for layer in session.layers if layer.name not in journal.record.candidates]
     if not pending:
@@ -81,6 +87,7 @@ def sensitivity(session: Session, journal: Journal) -> None:
             norms, curvature = refined(seen, units, ids, matrix, exact=exact, seed=config.seed)
             whole += norms
             journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
+            between()
     if len(pending) == total:  # otherwise a part of the sum is lost with the process that had it
         journal.write(
             "curvature", done=done, total=total, payload=[trace_of(WHOLE_MODEL, matrix, whole, units, exact=exact, seed=config.seed)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import queue
 import threading
 import traceback
@@ -17,11 +18,12 @@ from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
-from paredown.specs import ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
+from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
+from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
@@ -59,11 +61,13 @@ class Study:
         self.store = Store(folder, create=config is not None)
         kept = self.store.payloads(StudyConfig)
         # until the model was loaded there is nothing that other settings could spoil: a name that was mistyped can be mended
-        if config is not None and kept and kept[-1] != config and self.store.payloads(ModelInfo):
+        # and more or less time for the Hessian spoils nothing that is there
+        asked = dataclasses.replace(config, hessian_seconds=kept[-1].hessian_seconds) if config is not None and kept else None
+        if asked is not None and asked != kept[-1] and self.store.payloads(ModelInfo):
             changed = ", ".join(
-                f"{name} {getattr(kept[-1], name)!r} → {getattr(config, name)!r}"
+                f"{name} {getattr(kept[-1], name)!r} → {getattr(asked, name)!r}"
                 for name in StudyConfig.__slots__
-                if getattr(kept[-1], name) != getattr(config, name)
+                if getattr(kept[-1], name) != getattr(asked, name)
             )
             raise ParedownError(
                 f"{folder} holds a study with other settings ({changed}); choose another folder, or open it without settings to go on with its own"
@@ -80,7 +84,7 @@ class Study:
         self._starting = threading.Lock()
         self._idle = threading.Event()  # and no Thread.join, which an interrupt makes believe that the thread has ended (CPython 3.11)
         self._idle.set()
-        self._waiting: queue.SimpleQueue[Plan] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Plan | CurvatureRequest] = queue.SimpleQueue()
         self._error: BaseException | None = None
 
     @property
@@ -109,12 +113,18 @@ class Study:
         record.update(self.store.events())
         return record
 
-    def problem(self) -> Problem | None:
-        """The allocation problem of the layers that are priced by now; None before the first."""
+    def problem(self, matrix: CurvatureMatrix | None = None) -> Problem | None:
+        """The allocation problem of the layers that are priced by now; None before the first.
+
+        Args:
+            matrix: Whose traces and eigenvalues `paredown.search.allocate` takes for ``objective="trace"``, ``"top_eigenvalue"`` or
+                ``"slices"``; None takes that of the sensitivities.
+        """
         record = self.record()
         if record.info is None or not record.candidates:
             return None
-        return Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse)
+        curvature = {layer.name: record.estimates(layer.name, matrix) for layer in record.layers}
+        return Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse, curvature=curvature)
 
     def run(self, on_event: Listener | None = None) -> Record:
         """Run what is not done yet; returns when all of it is.
@@ -160,8 +170,27 @@ class Study:
         plan = record.plans.get(plan.digest, plan)
         if plan.digest not in record.measurements:
             self._waiting.put(plan)
-            self._in_background(self._queued_plans, None)
+            self._in_background(self._queued, None)
         return plan
+
+    def estimate(self, request: CurvatureRequest, on_event: Listener | None = None) -> Study:
+        """Find out about the true Hessian in the background, ahead of what the run still wants to do; returns at once.
+
+        Args:
+            request: Of which layers, what, and how well; estimates appear in the store as soon as they exist.
+            on_event: Called with every event that is written, where nothing runs in the background yet.
+
+        Returns:
+            The study, to `wait` for.
+
+        Raises:
+            ParedownError: If the request names layers that the model does not have.
+        """
+        names = {layer.name for layer in self.record().layers}
+        if names and (unknown := set(request.layers) - names):
+            raise ParedownError(f"the request names layers that the model does not have: {', '.join(sorted(unknown))}")
+        self._waiting.put(request)
+        return self._in_background(self._queued, on_event)
 
     def pause(self) -> None:
         """Wait before the next layer or evaluation."""
@@ -266,7 +295,7 @@ class Study:
         try:
             self._work(steps_of, on_event)
             while not self._at_rest():
-                self._work(self._queued_plans, on_event)
+                self._work(self._queued, on_event)
         except BaseException as error:
             self._error = error
             with self._starting:
@@ -328,30 +357,42 @@ class Study:
     def _all_steps(self, journal: Journal) -> None:
         session = self._begin(journal)
         journal.check()
+
+        def between() -> None:
+            self._serve(session, journal)
+
         with journal.tolerating("the first spectra could not be computed"):
             spectra(session, journal)
         steps.baseline(session, journal)
-        steps.sensitivity(session, journal)
+        steps.sensitivity(session, journal, between)
         steps.plans(session, journal)
-        steps.measurements(session, journal, lambda: self._measure_waiting(session, journal))
-        self._measure_waiting(session, journal)
+        steps.measurements(session, journal, between)
+        hessian(session, journal, between)
+        between()
         journal.write("finished", message="done")
 
-    def _queued_plans(self, journal: Journal) -> None:
+    def _queued(self, journal: Journal) -> None:
         complete = journal.record.state == "done"
         session = self._begin(journal)
-        journal.stage("measure", "Measuring a plan")
-        self._measure_waiting(session, journal)
-        journal.write("finished" if complete else "cancelled", message="done" if complete else "measured; the run itself is not finished")
+        self._serve(session, journal)
+        journal.write(
+            "finished" if complete else "cancelled", message="done" if complete else "done what was asked; the run itself is not finished"
+        )
 
-    def _measure_waiting(self, session: Session, journal: Journal) -> None:
+    def _serve(self, session: Session, journal: Journal) -> None:
+        """Do what a person has asked for; the run's own work must not wait for what fails."""
         while not self._waiting.empty():
-            plan = self._waiting.get()
+            wanted = self._waiting.get()
             journal.check()
-            if plan.digest not in journal.record.plans:
-                journal.write("plan", payload=[plan])
-            if plan.digest not in journal.record.measurements:
-                try:
-                    steps.measure(session, journal, plan)
-                except ParedownError as error:  # the run's own plans must not wait for a person's broken one
-                    journal.write("notice", message=f"the plan {plan.digest} could not be measured: {error}")
+            if isinstance(wanted, CurvatureRequest):
+                with journal.within("hessian"), journal.tolerating("the curvature that was asked for could not be estimated"):
+                    estimate(session, journal, wanted, lambda: self._serve(session, journal))
+                continue
+            with journal.within("measure"):
+                if wanted.digest not in journal.record.plans:
+                    journal.write("plan", payload=[wanted])
+                if wanted.digest not in journal.record.measurements:
+                    try:
+                        steps.measure(session, journal, wanted)
+                    except ParedownError as error:
+                        journal.write("notice", message=f"the plan {wanted.digest} could not be measured: {error}")
