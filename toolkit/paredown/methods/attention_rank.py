@@ -155,7 +155,7 @@ def value_output(
     inverse = torch.where(squares > 1e-14 * squares[:, :1], squares**-0.5, 0.0)[:, None, :rank]
     directions = root @ vectors * inverse  # T P Λ^{-1/2}
     smaller = (outputs @ directions[:, None]).permute(2, 0, 1, 3).flatten(1)
-    bias = torch.zeros(len(output), dtype=torch.float64)
+    bias = output.new_zeros(len(output))
     if value_bias is not None:
         bias = (outputs @ value_bias.double().reshape(key_heads, 1, dimension, 1)).sum((0, 1))[:, 0]
     return ValueOutput((directions.mT @ gram @ values).flatten(0, 1).float(), smaller.float(), bias.float(), squares.sqrt(), note)

@@ -83,7 +83,7 @@ def project(weight: Tensor, moment: Tensor, kept: Tensor, *, damping: float = DA
     """
     weight = checks.finite(checks.matrix(weight)).double()
     moment, note = moments.usable(moment, weight.shape[1])
-    dropped = torch.ones(weight.shape[1], dtype=torch.bool).index_fill_(0, kept, value=False).nonzero()[:, 0]
+    dropped = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device).index_fill_(0, kept, value=False).nonzero()[:, 0]
     updated = weight[:, kept]
     if damping < float("inf") and len(dropped):
         inner = moment[kept][:, kept]

@@ -78,7 +78,7 @@ def keep_heads(output: Tensor, moment: Tensor, heads: int, keep: int, *, damping
     if not 1 <= keep <= heads:
         raise ParedownError(f"expected to keep 1 to {heads} of {heads} heads, got {keep}")
     kept = head_losses(output, moment, heads, damping=damping).topk(keep).indices.sort().values
-    columns = torch.arange(output.shape[1]).reshape(heads, -1)[kept].flatten()
+    columns = torch.arange(output.shape[1], device=kept.device).reshape(heads, -1)[kept].flatten()
     projected = channels.project(output, moment, columns, damping=damping)
     return KeptHeads(kept, projected.weight, projected.error, projected.note)
 

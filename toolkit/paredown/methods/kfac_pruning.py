@@ -51,7 +51,7 @@ def brain_surgeon(weight: Tensor, inputs: Tensor, gradients: Tensor, *, damping:
 
 
 def compensate(
-    weight: Tensor, mask: Tensor, inputs: Tensor, gradients: Tensor, *, damping: float = DAMPING, steps: int = 50, tolerance: float = 1e-3
+    weight: Tensor, mask: Tensor, inputs: Tensor, gradients: Tensor, *, damping: float = DAMPING, steps: int = 50, tolerance: float = 1e-2
 ) -> Pruned:
     r"""The kept weights that make up best for the pruned ones, by conjugate gradients on \(F_{KK} \delta_K = F_{KQ} w_Q\).
 
