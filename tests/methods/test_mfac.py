@@ -231,3 +231,9 @@ def test_gradients_that_are_not_finite_or_do_not_fit_are_refused():
         mfac.prune(torch.ones(2, 4), torch.full((3, 2, 4), float("nan")), NOfM(1, 2))
     with pytest.raises(ParedownError, match=r"expected gradients \[m, 2, 4\], got \[3, 4, 2\]"):
         mfac.prune(torch.ones(2, 4), torch.ones(3, 4, 2), NOfM(1, 2))
+
+
+def test_half_precision_gradients_are_summed_in_float32():
+    gradients = correlated(8, 3, 12, 9).bfloat16()
+    blocks, _ = mfac.fisher_blocks(gradients, (3, 12))
+    assert torch.equal(blocks, mfac.fisher_blocks(gradients.float(), (3, 12))[0])

@@ -106,7 +106,8 @@ def fisher_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = 
     first = read(0, 1)
     blocks, rows = [], max(1, _CHUNK // (len(first) * inputs))
     for start in range(0, out, rows):
-        part = cut(read(start, min(start + rows, out)), pieces)  # [m, rows, pieces, width]
+        part = read(start, min(start + rows, out))
+        part = cut(part.to(torch.promote_types(part.dtype, torch.float32)), pieces)  # [m, rows, pieces, width]
         columns = part.flatten(1, 2).transpose(0, 1)
         blocks.append((columns.mT @ columns / len(part)).unflatten(0, (-1, pieces)))
     fisher = torch.cat(blocks)
