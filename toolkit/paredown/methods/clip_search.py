@@ -18,27 +18,28 @@ def shares(bits: int) -> tuple[float, ...]:
     return tuple(1 - STEP * step for step in range(round((1 - LEAST[bits]) / STEP) + 1))
 
 
-def find(grid: Grid, groups: Tensor) -> tuple[Tensor, Tensor]:
+def find(grid: Grid, groups: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Scale and zero point of each group with the smallest ‖w - s (q - z)‖² over the ranges of `shares`.
 
     Both ends of the range shrink together. A symmetric grid has one more code below zero than above it, so that each range is
     tried with a negative scale too, which puts that code on the other side. A grid search finds no exact optimum, and the error
-    that it minimises is that of the weights, not of the layer's outputs.
+    that it minimises is that of the weights, not of the layer's outputs, unless an importance stands for those.
 
     Args:
         grid: Bits and symmetry.
         groups: float32 [rows, groups, group size].
+        importance: What a squared error costs, broadcast against ``groups``; None where all cost the same.
 
     Returns:
         Scale (exact in float16, negative where that is better) and zero point (whole), each float32 [rows, groups, 1].
     """
     low, high = torch.aminmax(groups, dim=-1, keepdim=True)
     scale, zero = grid.cover(low, high)
-    least = _error(grid, groups, scale, zero)
+    least = _error(grid, groups, scale, zero, importance)
     for keep in shares(grid.bits):
         positive, tried_zero = grid.cover(low, high, keep)
         for tried in (positive, -positive) if grid.symmetric else (positive,):
-            error = _error(grid, groups, tried, tried_zero)
+            error = _error(grid, groups, tried, tried_zero, importance)
             better = error < least
             scale = torch.where(better, tried, scale)
             zero = torch.where(better, tried_zero, zero)
@@ -46,6 +47,8 @@ def find(grid: Grid, groups: Tensor) -> tuple[Tensor, Tensor]:
     return scale, zero
 
 
-def _error(grid: Grid, groups: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-    difference = grid.encode(groups, scale, zero).sub_(zero).mul_(scale).sub_(groups)
-    return difference.square_().sum(dim=-1, keepdim=True, dtype=torch.float64)
+def _error(grid: Grid, groups: Tensor, scale: Tensor, zero: Tensor, importance: Tensor | None) -> Tensor:
+    squares = grid.encode(groups, scale, zero).sub_(zero).mul_(scale).sub_(groups).square_()
+    if importance is not None:
+        squares *= importance
+    return squares.sum(dim=-1, keepdim=True, dtype=torch.float64)

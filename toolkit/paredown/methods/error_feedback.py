@@ -1,0 +1,188 @@
+r"""Decide the columns of a weight one after another; those that are left make up for the error of those decided.
+
+With the layer's inputs in the second moment \(H = \mathbb{E}[x x^T] + \lambda I\), a change \(\Delta\) of the weight costs
+\(\operatorname{tr}(\Delta H \Delta^T)\), the mean squared error of the outputs. If column i becomes \(\hat w_i\), the columns
+after it do best with (optimal brain surgeon; Hassibi and Stork, 1992; Frantar et al., GPTQ, 2022)
+
+\[ w_j \leftarrow w_j - e_i U_{ij}, \qquad e_i = (w_i - \hat w_i) / U_{ii}, \qquad H^{-1} = U^T U, \]
+
+U upper triangular. The cost of all decisions together is exactly \(\sum_i \|e_i\|^2\).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from paredown.errors import ParedownError
+from paredown.methods import checks
+from paredown.methods.moments import usable
+
+Order = Literal["natural", "activation"]
+
+_CHUNK = 64  # columns that are brought up to date by one matrix product
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class InverseFactor:
+    """What depends on the inputs alone; layers that share their inputs share it.
+
+    Attributes:
+        upper: U in the order of the sweep, float32 [in, in].
+        damped: H in the inputs' own order, float32 [in, in].
+        order: Input that each step of the sweep decides, int64 [in].
+        damping: λ, absolute.
+        note: What was done about degenerate input; empty where nothing was.
+    """
+
+    upper: Tensor
+    damped: Tensor
+    order: Tensor
+    damping: float
+    note: str = ""
+
+    @property
+    def importance(self) -> Tensor:
+        """What a squared error costs when its column is decided, given that later columns adapt: 1 / U_ii², [in] in the sweep's order."""
+        return self.upper.diagonal().square().reciprocal()
+
+
+def inverse_factor(
+    moment: Tensor, *, damping: float = 0.01, order: Order = "activation", unit: int = 1, tokens: int | None = None
+) -> InverseFactor:
+    r"""Factor the inverse of the damped second moment.
+
+    \(\lambda\) is ``damping`` times the mean diagonal. A dead input has nothing on its diagonal but \(\lambda\): it neither gives
+    nor takes compensation, and is rounded to nearest. A moment of rank below its width (fewer tokens than inputs) is made regular
+    by \(\lambda\) alike; if that does not do, \(\lambda\) is raised tenfold until it does. A zero moment is taken as the identity.
+
+    Cost: a Cholesky factorisation and a triangular inverse in float64, about in³ multiplications.
+
+    Args:
+        moment: Mean of x xᵀ over tokens, [in, in].
+        damping: Relative to the mean diagonal.
+        order: ``activation`` decides inputs of large second moment first, while many others can still make up for them: better for
+            rounding and n:m; ``natural`` goes from first to last: a little better for unstructured pruning.
+        unit: Number of consecutive inputs that stay together, such as the m of n:m; units are then ordered by their mean.
+        tokens: How many the moment was taken over, for the note.
+
+    Raises:
+        ParedownError: If the moment is not [in, in] or not finite, or the damping is negative.
+    """
+    if damping < 0:
+        raise ParedownError(f"damping is a share of the mean diagonal and can't be negative, got {damping}")
+    inputs = moment.shape[0]
+    moment, note = usable(moment, inputs)
+    diagonal = moment.diagonal()
+    steps = _order(diagonal, unit) if order == "activation" else torch.arange(inputs, device=moment.device)
+    notes = [note] if note else []
+    if dead := int((diagonal <= 0).sum()):
+        notes.append(f"{dead} dead inputs are rounded to nearest")
+    if tokens is not None and tokens < inputs:
+        notes.append(f"{tokens} tokens for {inputs} inputs: damping stands in for the directions that were not seen")
+    # H = R Rᵀ with R upper triangular, by factoring from the last input to the first; then U is the inverse of R
+    backwards = steps.flip(0)
+    identity = torch.eye(inputs, dtype=moment.dtype, device=moment.device)
+    mean, share = float(diagonal.mean()), damping
+    while True:
+        damped = moment + share * mean * identity
+        lower, failed = torch.linalg.cholesky_ex(damped[backwards][:, backwards])
+        if not failed and bool((lower.diagonal() > 0).all()):
+            break
+        share = max(10 * share, 1e-6)
+    if share != damping:
+        notes.append(f"damping raised from {damping:g} to {share:g} of the mean diagonal: the second moment is not positive definite")
+    upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
+    return InverseFactor(upper.to(torch.float32), damped.to(torch.float32), steps, share * mean, "; ".join(notes))
+
+
+def _order(diagonal: Tensor, unit: int) -> Tensor:
+    """Units by falling mean, the inputs of a unit by falling diagonal; equal ones from first to last."""
+    units = torch.arange(len(diagonal), device=diagonal.device) // unit
+    count = torch.bincount(units)
+    mean = torch.zeros(len(count), dtype=diagonal.dtype, device=diagonal.device).index_add_(0, units, diagonal) / count
+    order = torch.sort(diagonal, descending=True, stable=True).indices
+    place = torch.sort(mean, descending=True, stable=True).indices.argsort()  # of each unit
+    return order[torch.sort(place[units[order]], stable=True).indices]
+
+
+class Sweep:
+    """The weight on its way: columns in the order of the factor, and the errors made so far.
+
+    Attributes:
+        columns: float32 [in, out]: decided columns first, then those that are left, some not yet up to date.
+        errors: e, float32 [in, out].
+    """
+
+    def __init__(self, weight: Tensor, factor: InverseFactor) -> None:
+        weight = checks.finite(checks.matrix(weight))
+        if weight.shape[1] != len(factor.order):
+            raise ParedownError(
+                f"the weight has {weight.shape[1]} inputs, its inverse factor {len(factor.order)}; factor the second moment of this layer"
+            )
+        self.order = factor.order
+        self.columns = weight.T[factor.order]
+        self.errors = torch.zeros_like(self.columns)
+        self._upper = factor.upper
+        self._diagonal = factor.upper.diagonal().tolist()
+        self._seen = [0] * len(factor.order)
+
+    def up_to_date(self, start: int, stop: int) -> Tensor:
+        """The columns of these steps, with the compensation of all decided before ``start``; a view, [stop - start, out]."""
+        self._bring(start, stop, start)
+        return self.columns[start:stop]
+
+    def _bring(self, first: int, stop: int, start: int) -> None:
+        while first < stop:
+            seen, last = self._seen[first], first
+            while last < stop and self._seen[last] == seen:
+                self._seen[last] = start
+                last += 1
+            if seen < start:
+                self.columns[first:last].addmm_(self._upper[seen:start, first:last].T, self.errors[seen:start], alpha=-1)
+            first = last
+
+    def gathered(self, steps: list[int]) -> Tensor:
+        """The columns of ascending steps from the present one on, with the compensation of all decided before the first; a copy."""
+        start = first = steps[0]
+        for step, following in pairwise([*steps, len(self._seen) + 1]):
+            if following != step + 1:
+                self._bring(first, step + 1, start)
+                first = following
+        return self.columns[steps]
+
+    def steps(self) -> Iterator[int]:
+        """Each step in turn; its column is up to date."""
+        inputs = len(self._seen)
+        for start in range(0, inputs, _CHUNK):
+            self.up_to_date(start, min(start + _CHUNK, inputs))
+            for step in range(start, min(start + _CHUNK, inputs)):
+                self.up_to_date(step, step + 1)
+                yield step
+
+    def decide(self, step: int, values: Tensor) -> None:
+        """Let the column of this step be ``values``, [out]."""
+        column = self.columns[step]
+        torch.sub(column, values, out=self.errors[step])
+        self.errors[step].div_(self._diagonal[step])
+        column.copy_(values)
+
+    def weight(self) -> Tensor:
+        """The decided weight in the inputs' own order, [out, in]."""
+        return restore(self.columns, self.order)
+
+    def cost(self) -> float:
+        """tr(Δ H Δᵀ) of all decisions: mean squared error of the outputs a token, and λ‖Δ‖²."""
+        return float(self.errors.square().sum(dtype=torch.float64))
+
+
+def restore(columns: Tensor, order: Tensor) -> Tensor:
+    """Columns in the order of a sweep, [in, out], as a matrix [out, in]."""
+    result = torch.empty_like(columns)
+    result[order] = columns
+    return result.T.contiguous()

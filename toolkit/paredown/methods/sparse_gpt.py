@@ -1,0 +1,133 @@
+r"""SparseGPT: prune with the second moment of the inputs (Frantar and Alistarh, 2023), and round what is left.
+
+Pruning is a decision like rounding (`error_feedback`): a column's pruned weights become zero, and the columns that are left make
+up for them. Weights are chosen when the sweep reaches their block, on values that carry the compensation so far, by what their
+removal costs, \(w_i^2 / U_{ii}^2\), the saliency of the optimal brain surgeon among the columns that are left.
+
+Two things differ from the paper. How many weights go in each block is settled by the saliencies of the whole weight, not the same
+fraction everywhere. And the sweep chooses the mask alone: the kept weights are then solved again (`refit`), and rounding, where
+asked for, is a second sweep on that solution. On the layers of the sentiment model that leaves a third less output error at 2:4
+than SparseGPT's single sweep, with 4-bit rounding or without, at three times its cost. What the second sweep hands on to pruned
+weights is lost, so that it gains less over plain rounding the fewer weights are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from paredown.errors import ParedownError
+from paredown.methods.error_feedback import InverseFactor, Sweep, restore
+from paredown.methods.gptq import Compensated, gptq
+from paredown.methods.masks import NOfM, Pattern, Rows, Unstructured, select
+from paredown.methods.pruning import Pruned
+from paredown.methods.quantize import dequantize
+from paredown.methods.refit import STEPS, refit
+from paredown.specs import Solver, WeightFormat
+
+
+def sparse_gpt(weight: Tensor, factor: InverseFactor, pattern: Pattern, *, block: int = 32, steps: int = STEPS) -> Pruned:
+    """Prune a weight so that its outputs change little.
+
+    Args:
+        weight: [out, in], any floating type.
+        factor: Of the second moment of its inputs. For n:m give `inverse_factor` the unit m.
+        pattern: Unstructured or n:m.
+        block: Inputs among which the weights of an unstructured pattern are chosen at once.
+        steps: Of `refit`; none leaves the weight of the sweep.
+
+    Returns:
+        The weight, its mask, and ½ tr(Δ (H + λI) Δᵀ) as loss increase.
+
+    Raises:
+        ParedownError: If the weight is refused, the pattern is of whole rows, or the factor's order tears the m of n:m apart.
+    """
+    sweep = Sweep(weight, factor)
+    chooser = _Chooser(sweep, factor, pattern, block)
+    for step in sweep.steps():
+        sweep.decide(step, torch.where(chooser.kept(step), sweep.columns[step], 0.0))
+    mask, swept = chooser.mask(), sweep.weight()
+    if not steps:
+        return Pruned(swept, mask, sweep.cost() / 2, factor.note)
+    weight = weight.detach().to(torch.float32)
+    pruned = refit(weight, swept, mask, factor, steps=steps)
+    change = pruned - weight
+    return Pruned(pruned, mask, float((change @ factor.damped * change).sum(dtype=torch.float64)) / 2, factor.note)
+
+
+def sparse_gptq(
+    weight: Tensor, factor: InverseFactor, pattern: Pattern, format: WeightFormat, solver: Solver = "mse", *, block: int = 32
+) -> Compensated:
+    """Prune a weight with `sparse_gpt` and round what is left with `gptq`.
+
+    Args:
+        weight: [out, in], any floating type.
+        factor: As for `sparse_gpt`.
+        pattern: As for `sparse_gpt`.
+        format: Bits, group size and symmetry.
+        solver: As for `gptq`.
+        block: As for `sparse_gpt`.
+
+    Returns:
+        Codes (zero's where pruned), scales, mask, and the cost of both together.
+
+    Raises:
+        ParedownError: As `sparse_gpt`, or if the group does not divide the inputs.
+    """
+    pruned = sparse_gpt(weight, factor, pattern, block=block)
+    rounded = gptq(pruned.weight, factor, format, solver, mask=pruned.mask)
+    change = dequantize(rounded.quantized) - weight.detach().to(torch.float32)
+    return replace(rounded, cost=float((change @ factor.damped * change).sum(dtype=torch.float64)))
+
+
+class _Chooser:
+    """The mask as the sweep finds it."""
+
+    def __init__(self, sweep: Sweep, factor: InverseFactor, pattern: Pattern, block: int) -> None:
+        if isinstance(pattern, Rows):
+            raise ParedownError(
+                "whole rows leave nothing that could make up for them; choose them by a saliency (paredown.methods.pruning)"
+            )
+        inputs = len(factor.order)
+        if isinstance(pattern, NOfM):
+            units = factor.order // pattern.m
+            if int((units[1:] != units[:-1]).sum()) != int(units.max()):
+                raise ParedownError(
+                    f"the order tears the {pattern.m} inputs of {pattern.n}:{pattern.m} apart; give inverse_factor unit={pattern.m}"
+                )
+            edges = [step for step in range(inputs) if step == 0 or units[step] != units[step - 1]]
+        else:
+            edges = list(range(0, inputs, block))
+        self._stop = dict(zip(edges, [*edges[1:], inputs], strict=True))
+        self._sweep, self._pattern, self._importance = sweep, pattern, factor.importance
+        self._columns = torch.empty_like(sweep.columns, dtype=torch.bool)
+        expected = (
+            select((sweep.columns.square() * self._importance.unsqueeze(1)).T, pattern) if isinstance(pattern, Unstructured) else None
+        )
+        self._due = [] if expected is None else (~expected).sum(0).cumsum(0).tolist()  # pruned up to each step
+
+    def kept(self, step: int) -> Tensor:
+        """Bool [out] of this step's column."""
+        if step in self._stop:
+            stop = self._stop[step]
+            weights = self._sweep.up_to_date(step, stop)
+            saliency = (weights.square() * self._importance[step:stop].unsqueeze(1)).T
+            self._columns[step:stop] = self._select(saliency, step, stop).T
+        return self._columns[step]
+
+    def _select(self, saliency: Tensor, step: int, stop: int) -> Tensor:
+        if not isinstance(self._pattern, Unstructured):
+            return select(saliency, self._pattern)
+        rows = len(saliency) if self._pattern.per_row else 1
+        before = self._due[step - 1] if step else 0
+        count = round(self._due[stop - 1] / rows) - round(before / rows)  # of the whole block, or of each row of it
+        size = saliency.numel() // rows
+        if count == size:
+            return torch.zeros_like(saliency, dtype=torch.bool)
+        return select(saliency, Unstructured(count / size, self._pattern.per_row))
+
+    def mask(self) -> Tensor:
+        """Bool [out, in]."""
+        return restore(self._columns, self._sweep.order)
