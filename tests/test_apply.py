@@ -12,7 +12,7 @@ from paredown.apply import Variants, compress_, parameters_of, state_of, stored_
 from paredown.errors import ParedownError
 from paredown.kernels import pack, reference
 from paredown.layers import find_layers, weight_of
-from paredown.methods import dequantize, quantize
+from paredown.methods import compress, dequantize, quantize
 from paredown.packed_modules import PackedConv1D, PackedEmbedding, PackedLinear
 from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from tiny_models import CASES
@@ -254,16 +254,15 @@ def test_packed_modules_can_be_copied_and_moved_to_half_precision():
 def test_the_device_has_no_say(device):
     weight = torch.linspace(-1, 1, 64).reshape(2, 32)
     here, there = (pack_of(weight.to(where)) for where in ("cpu", device))
-    assert there.words.device.type == torch.device(device).type
-    assert torch.equal(here.words, there.words.cpu())
+    assert there.tensors["weight_packed"].device.type == torch.device(device).type
+    assert torch.equal(here.tensors["weight_packed"], there.tensors["weight_packed"].cpu())
     module = PackedLinear(there, torch.float32)
     assert torch.equal(module.weight.cpu(), reference.dequantize(here))
     assert torch.equal(PackedEmbedding(there, torch.float32)(torch.tensor([1], device=device)).cpu(), module.weight[1:].cpu())
 
 
 def pack_of(weight):
-    quantized = quantize(weight, WeightFormat(4, 16))
-    return pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
+    return pack(compress(weight, Scheme(WeightFormat(4, 16))))
 
 
 def test_what_is_stored_counts_shared_tensors_once():

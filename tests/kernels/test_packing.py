@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
 from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
-from paredown.methods import dequantize, quantize
-from paredown.specs import BITS, WeightFormat
+from paredown.methods import compress, dequantize
+from paredown.specs import BITS, Scheme, WeightFormat
 from reference.quantization import pack_row
 
 
@@ -69,16 +69,16 @@ def test_words_that_are_too_few_are_refused():
 def case(request):
     bits, symmetric = request.param
     weight = torch.randn(37, 96, generator=torch.Generator().manual_seed(bits))
-    quantized = quantize(weight, WeightFormat(bits, 32, symmetric))
-    return quantized, pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
+    made = compress(weight, Scheme(WeightFormat(bits, 32, symmetric)))
+    return made.numbers, pack(made)
 
 
 def test_a_whole_weight_comes_back(case):
     quantized, packed = case
-    codes, scales, zero_points = unpack(packed)
-    assert torch.equal(codes, quantized.codes)
-    assert torch.equal(scales, quantized.scales)
-    assert zero_points is quantized.zero_points is None or torch.equal(zero_points, quantized.zero_points)
+    found = unpack(packed).numbers
+    assert torch.equal(found.codes, quantized.codes)
+    assert torch.equal(found.scales, quantized.scales)
+    assert found.zero_points is quantized.zero_points is None or torch.equal(found.zero_points, quantized.zero_points)
     assert torch.equal(reference.dequantize(packed), dequantize(quantized))
 
 

@@ -190,10 +190,8 @@ class TestStorage:
                 continue
             rows, columns = factor.shape
             groups = factor.scales.shape[1]
-            if bits == 8:
-                total += rows * columns + 3 * rows * groups  # codes, scales, zero points; each code a byte
-            else:  # words of 32 bits along the rows of codes and down the columns of zero points, and the shape
-                total += 4 * rows * sizes.words(columns, 4) + 2 * rows * groups + 4 * sizes.words(rows, 4) * groups + 16
+            # words of 32 bits along the rows of codes and down the columns of zero points
+            total += 4 * rows * sizes.words(columns, bits) + 2 * rows * groups + 4 * sizes.words(rows, bits) * groups
         assert stored_bytes((out, inputs), rank, bits) == total
 
     def test_odd_factors_stay_finite(self):

@@ -189,6 +189,6 @@ def test_half_precision_is_read_exactly():
 
 def test_the_door_follows_the_scheme():
     weight = weights(8)
-    assert torch.equal(compress(weight, Scheme.parse("int3g32-mse")).codes, quantize(weight, WeightFormat(3, 32), "mse").codes)
+    assert torch.equal(compress(weight, Scheme.parse("int3g32-mse")).numbers.codes, quantize(weight, WeightFormat(3, 32), "mse").codes)
     with pytest.raises(ParedownError, match="keeps the weight"):
         compress(weight, KEEP)

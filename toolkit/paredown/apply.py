@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from paredown import sizes
 from paredown.errors import ParedownError
-from paredown.kernels.packing import Packed, pack
+from paredown.kernels.packing import pack
 from paredown.layers import weight_of
-from paredown.methods.quantize import Quantized, compress, dequantize
+from paredown.methods import Compressed, compress, dequantize
 from paredown.packed_modules import packed_module
 from paredown.specs import KEEP, LayerRef, Scheme
 
@@ -33,31 +33,33 @@ def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
     return list(found.values())
 
 
-def quantize_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Quantized:
+Kept = Callable[[LayerRef, Scheme], Compressed | None]
+"""Weights that were compressed before, by layer and effective scheme; None where there is none. Asked for the schemes alone that
+need the statistics of a layer's inputs, which nobody has at hand once the calibration is over."""
+
+
+def compress_layer(weight: Tensor, layer: LayerRef, scheme: Scheme, kept: Kept | None = None) -> Compressed:
     """Compress a layer's weight by the scheme that fits it.
 
     Args:
         weight: As the module holds it: [out, in], transposed for a ``conv1d``.
         layer: Whose weight it is.
         scheme: What was asked; `paredown.sizes.fit` says what applies.
+        kept: Where to find what the inputs' statistics are needed for.
 
     Returns:
-        Codes, scales and zero points of [out, in].
+        What the file holds of [out, in].
 
     Raises:
-        ParedownError: If the weight can't be compressed; the layer is named.
+        ParedownError: If the weight can't be compressed, or needs statistics and nobody kept it; the layer is named.
     """
     effective, _ = sizes.fit(scheme, layer)
+    if effective.needs_inputs and kept is not None and (made := kept(layer, effective)) is not None:
+        return made
     try:
-        return compress(weight.T if layer.kind == "conv1d" else weight, effective)
+        return compress(weight.T if layer.kind == "conv1d" else weight, effective, dtype=getattr(torch, layer.dtype))
     except ParedownError as error:
         raise ParedownError(f"{layer.name} by {scheme}: {error}") from error
-
-
-def pack_layer(weight: Tensor, layer: LayerRef, scheme: Scheme) -> Packed:
-    """`quantize_layer`, with the result in words as the file holds it."""
-    quantized = quantize_layer(weight, layer, scheme)
-    return pack(quantized.codes, quantized.scales, quantized.zero_points, quantized.format)
 
 
 def check_names(schemes: Mapping[str, Scheme], layers: Iterable[LayerRef]) -> None:
@@ -87,6 +89,7 @@ class Variants:
         model: The model; its parameter objects stay, only the data behind them changes.
         layers: The layers that plans decide on.
         max_bytes: Bytes of dequantized weights to keep.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 2, bias=False))
@@ -100,11 +103,11 @@ class Variants:
         True
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[LayerRef], max_bytes: int = 2**30) -> None:
+    def __init__(self, model: nn.Module, layers: Sequence[LayerRef], max_bytes: int = 2**30, *, kept: Kept | None = None) -> None:
         self._layers = {layer.name: layer for layer in layers}
         self._parameters = {layer.name: parameters_of(model, layer) for layer in layers}
         self._originals = {layer.name: self._parameters[layer.name][0].data for layer in layers}
-        self._max_bytes = max_bytes
+        self._max_bytes, self._kept = max_bytes, kept
         self._cache: OrderedDict[tuple[str, Scheme], Tensor] = OrderedDict()
         self._bytes = 0
         self._lock = threading.RLock()  # one plan at a time
@@ -158,7 +161,7 @@ class Variants:
         with self._lock:
             key = (name, effective)
             if key not in self._cache:
-                weight = dequantize(quantize_layer(original, layer, effective))
+                weight = dequantize(compress_layer(original, layer, effective, self._kept))
                 weight = (weight.T.contiguous() if layer.kind == "conv1d" else weight).to(original.dtype)
                 self._cache[key] = weight
                 self._bytes += weight.nbytes
@@ -180,7 +183,7 @@ class Variants:
         return self._bytes
 
 
-def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str, Scheme]) -> None:
+def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str, Scheme], kept: Kept | None = None) -> None:
     """Replace the modules of a plan by packed ones; tied modules share one set of packed tensors.
 
     All layers are compressed before the first module is replaced, so that a refusal leaves the model as it was.
@@ -189,6 +192,7 @@ def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str
         model: The model; changed in place. What runs afterwards holds the codes, scales and zero points of the exported file.
         layers: The layers that plans decide on.
         schemes: Layer name to scheme; a layer that is absent is kept.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Raises:
         ParedownError: If a layer is unknown, of a kind of module that can't be packed, or can't be compressed.
@@ -199,7 +203,7 @@ def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str
         scheme = schemes.get(layer.name, KEEP)
         if scheme == KEEP:
             continue
-        packed = pack_layer(parameters_of(model, layer)[0], layer, scheme)
+        packed = pack(compress_layer(parameters_of(model, layer)[0], layer, scheme, kept))
         for name in (layer.name, *layer.tied_to):
             replacements[name] = packed_module(name, model.get_submodule(name), packed)
     for name, module in replacements.items():

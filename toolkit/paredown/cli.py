@@ -15,7 +15,7 @@ from paredown.cli_curvature import curvature_rows, matching, print_curvature
 from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import CurvatureRequest, ExportFormat, StudyConfig
+from paredown.specs import GRAMMAR, CurvatureRequest, ExportFormat, StudyConfig
 from paredown.store import Store
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def run(
     schemes: Annotated[
         str | None,
         typer.Option(
-            help="Schemes that a layer may get, comma separated, such as int4g64sym,int8g64sym. [default: 2 to 8 bits, groups of 64]"
+            help=f"Schemes that a layer may get, comma separated, such as int4g64sym,int4g64-gptq+2:4,nf3g64+eora32: {GRAMMAR}. [default: 2 to 8 bits, groups of 64]"
         ),
     ] = None,
     budgets: Annotated[

@@ -20,18 +20,14 @@ class PackedWeight(nn.Module):
         bias: Parameter [out], or None.
     """
 
-    weight_packed: Tensor
-    weight_scale: Tensor
-    weight_zero_point: Tensor | None
     weight_shape: Tensor
     bias: nn.Parameter | None
 
     def __init__(self, packed: Packed, dtype: torch.dtype, bias: nn.Parameter | None = None) -> None:
         super().__init__()
-        self.format, self.dtype = packed.format, dtype
-        self.register_buffer("weight_packed", packed.words)
-        self.register_buffer("weight_scale", packed.scales)
-        self.register_buffer("weight_zero_point", packed.zero_points)
+        self.scheme, self.dtype, self._names = packed.scheme, dtype, tuple(packed.tensors)
+        for name, tensor in packed.tensors.items():
+            self.register_buffer(name, tensor)
         self.register_buffer("weight_shape", torch.tensor(packed.shape))
         self.register_parameter("bias", bias)
 
@@ -39,7 +35,7 @@ class PackedWeight(nn.Module):
     def packed(self) -> Packed:
         """The packed tensors."""
         out, inputs = self.weight_shape.tolist()
-        return Packed(self.weight_packed, self.weight_scale, self.weight_zero_point, self.format, (out, inputs))
+        return Packed({name: self.get_buffer(name) for name in self._names}, self.scheme, (out, inputs))
 
     @property
     def weight(self) -> Tensor:
@@ -48,7 +44,7 @@ class PackedWeight(nn.Module):
 
     def extra_repr(self) -> str:
         """Shape and format, for print(model)."""
-        return f"{list(self.packed.shape)}, {self.format}"
+        return f"{self.weight_shape.tolist()}, {self.scheme}"
 
 
 class PackedLinear(PackedWeight):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from paredown.calibration import Captured, LayerStats, statistics
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
-from paredown.methods import compress, dequantize
+from paredown.methods import Compressed, Inputs, compress, dequantize
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
 
@@ -21,6 +21,7 @@ def price(
     captured: Captured,
     units: Tensor,
     schemes: Sequence[Scheme],
+    on_made: Callable[[Compressed], None] | None = None,
 ) -> list[Candidate]:
     """Price the schemes on one layer.
 
@@ -30,6 +31,7 @@ def price(
         captured: What it saw.
         units: Counted units of each calibration sample, [samples].
         schemes: Schemes as asked; `KEEP` is added.
+        on_made: Called with each weight that was found with the layer's inputs, which can't be made again without them.
 
     Returns:
         The candidates.
@@ -38,9 +40,15 @@ def price(
         ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
     """
     effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
-    errors = {
-        scheme: dequantize(compress(weight, scheme)) - weight for scheme in dict.fromkeys(applied for applied, _ in effective.values())
-    }
+    stats = statistics(captured)
+    inputs, dtype = Inputs(stats), getattr(torch, layer.dtype)
+    errors: dict[Scheme, Tensor] = {}
+    notes: dict[Scheme, str] = {}
+    for scheme in dict.fromkeys(applied for applied, _ in effective.values()):
+        made = compress(weight, scheme, inputs if scheme.needs_inputs else None, dtype=dtype)
+        errors[scheme], notes[scheme] = dequantize(made) - weight, made.note
+        if on_made is not None and scheme.needs_inputs:
+            on_made(made)
     gradients = PerSampleGradients(captured)
     diagonal, full = (0.5 * form.double() for form in gradients.forms(list(errors.values())))  # [samples, schemes]
     if not all(torch.isfinite(part.gradients).all() for parts in captured.batches for part in parts):
@@ -48,7 +56,6 @@ def price(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
         )
     means, deviations = shrunk(diagonal, full, units)
-    stats = statistics(captured)
     norm = _output_norm(weight, stats)
     predicted = {
         scheme: (float(mean), float(deviation), _output_norm(error, stats) / norm if norm else 0.0)
@@ -57,7 +64,15 @@ def price(
     sizes = {scheme: float(error.double().square().sum()) for scheme, error in errors.items()}
     candidates = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0)]
     candidates += [
-        Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *predicted[applied], note, sizes[applied])
+        Candidate(
+            layer.name,
+            scheme,
+            applied,
+            layer_bytes(layer, applied),
+            *predicted[applied],
+            "; ".join(filter(None, (note, notes[applied]))),
+            sizes[applied],
+        )
         for scheme, (applied, note) in effective.items()
     ]
     return candidates

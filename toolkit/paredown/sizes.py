@@ -21,6 +21,28 @@ zero points; `paredown.export.compressed_tensors` has the reasons), they are sto
 So the int4g64 of a large layer takes 4 + (16 + 4) / 64 = 4.31 bits a weight. A layer that is kept takes the bytes of the
 checkpoint's own dtype. A tensor that several modules share is counted, and written, once.
 
+NormalFloat has no zero points, and its scales are codes of 8 bits themselves, with a float32 for every 256 of them and the smallest
+scale of the tensor:
+
+    weight_scale       uint8   [out, in / g]
+    weight_scale_scale float32 [ceil(out in / (256 g))]
+    weight_scale_offset float32 [1]
+
+Of a pruned weight the kept codes are stored, one after the other, and one bit a weight says which they are; so 4 bits at 2:4 are 3
+bits a weight, before scales. Where every row keeps as many (n:m), each row is packed for itself; otherwise there is one stream, and
+each row's place in it. Without a number format the kept numbers have the checkpoint's own dtype.
+
+    weight_packed      int32   [out, ceil(kept b / 32)]        (unstructured: [1, ceil(kept b / 32)])
+    weight_values      dtype   [out, kept]                     (in place of codes; unstructured: [1, kept])
+    weight_mask        int32   [out, ceil(in / 32)]
+    weight_offsets     int32   [out]                           (unstructured only)
+
+Low-rank factors B [out, r] and A [r, in] are stored rank first, in float16, or at 8 and 4 bits as integers with scales and zero
+points as above (groups of 64, or what divides the side):
+
+    weight_left        float16 [r, out]                        (or weight_left_packed, weight_left_scale, weight_left_zero_point)
+    weight_right       float16 [r, in]                         (likewise)
+
 The header of the file is counted too: every tensor's entry, with room for offsets of twelve digits, rounded up to 8 bytes. The
 writer fills what an entry leaves over with the trailing spaces that the format allows, so that the size of a whole file is the
 sum of its parts to the byte, and a plan's bytes are the sum over its layers.
@@ -31,7 +53,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from paredown.errors import ParedownError
 from paredown.specs import GROUP_SIZES, KEEP, LayerRef, Scheme, WeightFormat
@@ -47,6 +69,9 @@ CODES = {
     "int16": "I16", "uint16": "U16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2", "int8": "I8", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
 """The safetensors name of each dtype."""
+
+SCALE_GROUP = 256
+"""Scales of NormalFloat that share a scale of their own."""
 
 METADATA = {"format": "pt"}
 """What transformers asks of a file's metadata."""
@@ -78,7 +103,8 @@ def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
     """The scheme that a layer really gets.
 
     A group size must divide the layer's inputs. Where the asked one does not, the largest allowed one that does is taken, and
-    where none does, each output channel has one scale.
+    where none does, each output channel has one scale. A rank is at most that of the weight. Embeddings are not multiplied with
+    inputs: what needs the inputs' second moment is replaced there by its nearest relative that does not.
 
     Args:
         scheme: What was asked.
@@ -94,16 +120,31 @@ def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
         >>> str(fit(Scheme.parse("int4g64"), layer)[0])
         'int4g32'
     """
-    if scheme.weight is None or scheme.weight.group_size is None:
-        return scheme, ""
-    inputs, asked = layer.shape[1], scheme.weight.group_size
-    if inputs % asked == 0:
-        return scheme, ""
-    # a size above the asked one is a multiple of it, so that it can't divide either
+    notes: list[str] = []
+    solver, low_rank = scheme.solver, scheme.low_rank
+    if layer.kind == "embedding" and scheme.needs_inputs:
+        solver = "mse" if solver in ("gptq", "mse") else "rtn"
+        low_rank = low_rank and replace(low_rank, kind="svd")
+        taken = " and ".join(
+            name
+            for name, used in (("magnitude", scheme.solver in ("wanda", "sparsegpt")), ("mse", scheme.solver == "gptq"), ("svd", low_rank))
+            if used
+        )
+        notes.append(f"the rows of an embedding are looked up and have no input second moment; {taken} is used")
+    if low_rank is not None and low_rank.rank > min(layer.shape):
+        notes.append(f"rank {low_rank.rank} is more than {list(layer.shape)} has; {min(layer.shape)} is used")
+        low_rank = replace(low_rank, rank=min(layer.shape))
+    weight, note = _fit_group(scheme.weight, layer.shape[1])
+    notes += [note] if note else []
+    return (Scheme(weight, solver, scheme.sparsity, low_rank) if notes else scheme), "; ".join(notes)
+
+
+def _fit_group(weight: WeightFormat | None, inputs: int) -> tuple[WeightFormat | None, str]:
+    if weight is None or weight.group_size is None or inputs % weight.group_size == 0:
+        return weight, ""
     group = max((size for size in GROUP_SIZES if inputs % size == 0), default=None)
-    weight = WeightFormat(scheme.weight.bits, group, scheme.weight.symmetric, scheme.weight.kind)
     taken = "one scale for each output channel" if group is None else str(group)
-    return Scheme(weight, scheme.solver), f"the group size {asked} does not divide the {inputs} inputs; {taken} is used"
+    return replace(weight, group_size=group), f"the group size {weight.group_size} does not divide the {inputs} inputs; {taken} is used"
 
 
 def words(count: int, bits: int) -> int:
@@ -111,32 +152,90 @@ def words(count: int, bits: int) -> int:
     return -(-count * bits // 32)
 
 
-def is_packed(layer: LayerRef, weight: WeightFormat) -> bool:
-    """Whether a layer's codes are stored ``pack-quantized``, and not ``int-quantized``."""
-    return weight.bits < 8 or (layer.kind != "embedding" and not layer.tied_to and weight.symmetric)
+def is_packed(layer: LayerRef, scheme: Scheme) -> bool:
+    """Whether a layer's tensors are those of `packed_tensors`, and not codes of 8 bits ``int-quantized``."""
+    if not scheme.is_plain or scheme.weight is None:
+        return True
+    return scheme.weight.bits < 8 or (layer.kind != "embedding" and not layer.tied_to and scheme.weight.symmetric)
 
 
 def layer_tensors(layer: LayerRef, scheme: Scheme) -> tuple[StoredTensor, ...]:
     """The tensors that a layer's weight becomes in the file; a scheme that does not fit is replaced as `fit` says."""
     out, inputs = layer.shape
-    weight = fit(scheme, layer)[0].weight
-    if weight is None:
+    scheme = fit(scheme, layer)[0]
+    if scheme == KEEP:
         shape = (inputs, out) if layer.kind == "conv1d" else (out, inputs)
         return (StoredTensor(f"{layer.name}.weight", layer.dtype, shape),)
-    groups = 1 if weight.group_size is None else inputs // weight.group_size
-    if not is_packed(layer, weight):
+    weight = scheme.weight
+    if not is_packed(layer, scheme):
+        assert weight is not None
+        groups = _groups(weight, inputs)
         tensors = [StoredTensor(f"{layer.name}.weight", "int8", (out, inputs))]
         for name in (layer.name, *layer.tied_to):
             tensors.append(StoredTensor(f"{name}.weight_scale", "float16", (out, groups)))
             if not weight.symmetric:
                 tensors.append(StoredTensor(f"{name}.weight_zero_point", "int8", (out, groups)))
         return tuple(tensors)
-    return (
-        StoredTensor(f"{layer.name}.weight_packed", "int32", (out, words(inputs, weight.bits))),
-        StoredTensor(f"{layer.name}.weight_scale", "float16", (out, groups)),
-        *(() if weight.symmetric else (StoredTensor(f"{layer.name}.weight_zero_point", "int32", (words(out, weight.bits), groups)),)),
-        StoredTensor(f"{layer.name}.weight_shape", "int64", (2,)),
-    )
+    return tuple(replace(tensor, name=f"{layer.name}.{tensor.name}") for tensor in packed_tensors(layer.shape, scheme, layer.dtype))
+
+
+def packed_tensors(shape: tuple[int, int], scheme: Scheme, dtype: str) -> tuple[StoredTensor, ...]:
+    """The tensors of a packed weight, ``weight_packed`` and so on, as packed modules hold them.
+
+    Args:
+        shape: [out, in].
+        scheme: One that fits.
+        dtype: Of numbers that no format quantizes.
+    """
+    out, inputs = shape
+    tensors: list[StoredTensor] = []
+    if scheme.weight is not None or scheme.sparsity is not None:
+        rows, columns = out, inputs
+        if scheme.sparsity is not None:
+            kept = scheme.sparsity.kept_in_row(inputs)
+            rows, columns = (1, scheme.sparsity.kept(out, inputs)) if kept is None else (out, kept)
+        if scheme.weight is None:
+            tensors.append(StoredTensor("weight_values", dtype, (rows, columns)))
+        else:
+            tensors.append(StoredTensor("weight_packed", "int32", (rows, words(columns, scheme.weight.bits))))
+            tensors += _scales("weight", scheme.weight, out, inputs)
+    if scheme.sparsity is not None:
+        tensors.append(StoredTensor("weight_mask", "int32", (out, words(inputs, 1))))
+        if scheme.sparsity.n_of_m is None:
+            tensors.append(StoredTensor("weight_offsets", "int32", (out,)))
+    if scheme.low_rank is not None:
+        for side, width in (("left", out), ("right", inputs)):
+            tensors += factor_tensors(f"weight_{side}", (scheme.low_rank.rank, width), scheme.low_rank.bits)
+    return (*tensors, StoredTensor("weight_shape", "int64", (2,)))
+
+
+def factor_tensors(name: str, shape: tuple[int, int], bits: int) -> tuple[StoredTensor, ...]:
+    """The tensors of one low-rank factor [rank, out or in]."""
+    weight = factor_format(shape, bits)
+    if weight is None:
+        return (StoredTensor(name, "float16", shape),)
+    return (StoredTensor(f"{name}_packed", "int32", (shape[0], words(shape[1], bits))), *_scales(name, weight, *shape))
+
+
+def factor_format(shape: tuple[int, int], bits: int) -> WeightFormat | None:
+    """How the numbers of a factor [rank, out or in] are stored; None for float16."""
+    return None if bits == 16 else _fit_group(WeightFormat(bits), shape[1])[0]
+
+
+def _scales(name: str, weight: WeightFormat, out: int, inputs: int) -> list[StoredTensor]:
+    groups = _groups(weight, inputs)
+    if weight.kind == "nf":
+        return [
+            StoredTensor(f"{name}_scale", "uint8", (out, groups)),
+            StoredTensor(f"{name}_scale_scale", "float32", (-(-out * groups // SCALE_GROUP),)),
+            StoredTensor(f"{name}_scale_offset", "float32", (1,)),
+        ]
+    scales = [StoredTensor(f"{name}_scale", "float16", (out, groups))]
+    return scales if weight.symmetric else [*scales, StoredTensor(f"{name}_zero_point", "int32", (words(out, weight.bits), groups))]
+
+
+def _groups(weight: WeightFormat, inputs: int) -> int:
+    return 1 if weight.group_size is None else inputs // weight.group_size
 
 
 def header_entry(tensor: StoredTensor, start: int, end: int) -> str:

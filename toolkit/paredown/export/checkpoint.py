@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from paredown import sizes
-from paredown.apply import pack_layer, parameters_of, state_of, stored_tensors
+from paredown.apply import Kept, compress_layer, parameters_of, state_of, stored_tensors
 from paredown.errors import ParedownError
 from paredown.export.plan_json import FILE, check_plan, save_plan
 from paredown.export.weights_file import write_weights
-from paredown.kernels.packing import Packed, unpack
+from paredown.kernels.packing import pack
+from paredown.methods import Compressed, Quantized
 from paredown.models import LoadedModel
-from paredown.specs import KEEP, LayerRef, Plan, Scheme
+from paredown.specs import KEEP, LayerRef, Plan
 
 
 def write_folder(
@@ -32,6 +33,7 @@ def write_folder(
     weights: str,
     config: Callable[[dict[str, Any]], dict[str, Any]],
     check: Callable[[Path], None],
+    kept: Kept | None = None,
 ) -> Path:
     """Write a compressed checkpoint; the folder appears whole and checked, or not at all.
 
@@ -43,6 +45,7 @@ def write_folder(
         weights: Name of the weights' file.
         config: From the model's own ``config.json`` to the one that is written.
         check: Reloads the folder, and raises if it does not hold what it should.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Returns:
         The folder.
@@ -54,7 +57,7 @@ def write_folder(
     folder = Path(folder).expanduser().absolute()
     check_plan(plan, loaded.digest, layers)
     _check_target(folder)
-    tensors = file_tensors(loaded, layers, plan)
+    tensors = file_tensors(loaded, layers, plan, kept)
     beside: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -83,13 +86,16 @@ def write_folder(
     return folder
 
 
-def file_tensors(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan) -> dict[sizes.StoredTensor, Callable[[], Tensor]]:
+def file_tensors(
+    loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, kept: Kept | None = None
+) -> dict[sizes.StoredTensor, Callable[[], Tensor]]:
     """Every tensor of the file, and a function that makes it.
 
     Args:
         loaded: The uncompressed model.
         layers: Its layers.
         plan: What is done to them.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Returns:
         Everything that is fixed, then the layers in model order. All layers are compressed here, before a byte is written.
@@ -109,29 +115,26 @@ def file_tensors(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan) ->
         if sizes.fit(scheme, layer)[0] == KEEP:
             tensors[sizes.layer_tensors(layer, KEEP)[0]] = functools.partial(_exactly, weight, layer)
             continue
-        made = layer_state(layer, scheme, pack_layer(weight, layer, scheme))
+        made = layer_state(layer, compress_layer(weight, layer, scheme, kept))
         for stored in sizes.layer_tensors(layer, scheme):
             tensors[stored] = functools.partial(made.__getitem__, stored.name)
     return tensors
 
 
-def layer_state(layer: LayerRef, scheme: Scheme, packed: Packed) -> dict[str, Tensor]:
+def layer_state(layer: LayerRef, made: Compressed) -> dict[str, Tensor]:
     """The tensors of `paredown.sizes.layer_tensors`, by name."""
-    if sizes.is_packed(layer, packed.format):
-        state = {
-            f"{layer.name}.weight_packed": packed.words,
-            f"{layer.name}.weight_scale": packed.scales,
+    if sizes.is_packed(layer, made.scheme):
+        packed = pack(made)
+        return {
             f"{layer.name}.weight_shape": torch.tensor(packed.shape),
+            **{f"{layer.name}.{name}": tensor for name, tensor in packed.tensors.items()},
         }
-        if packed.zero_points is not None:
-            state[f"{layer.name}.weight_zero_point"] = packed.zero_points
-        return state
-    codes, scales, zero_points = unpack(packed)
-    state = {f"{layer.name}.weight": _signed(codes)}
+    assert isinstance(made.numbers, Quantized)
+    state = {f"{layer.name}.weight": _signed(made.numbers.codes)}
     for name in (layer.name, *layer.tied_to):
-        state[f"{name}.weight_scale"] = scales
-        if zero_points is not None:
-            state[f"{name}.weight_zero_point"] = _signed(zero_points)
+        state[f"{name}.weight_scale"] = made.numbers.scales
+        if made.numbers.zero_points is not None:
+            state[f"{name}.weight_zero_point"] = _signed(made.numbers.zero_points)
     return state
 
 

@@ -27,14 +27,13 @@ import torch
 from torch import Tensor, nn
 
 from paredown import sizes
-from paredown.apply import quantize_layer, state_of
+from paredown.apply import Kept, compress_layer, parameters_of, state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
 from paredown.export.loader_probe import probe
 from paredown.export.plan_json import check_plan
 from paredown.export.refusals import Refusal, refuse
-from paredown.layers import weight_of
-from paredown.methods.quantize import dequantize
+from paredown.methods import dequantize
 from paredown.models import LoadedModel
 from paredown.specs import KEEP, LayerRef, Plan, Scheme, WeightFormat, fused_groups
 
@@ -43,9 +42,13 @@ WEIGHTS = "model.safetensors"
 
 def refusal(layer: LayerRef, scheme: Scheme) -> str:
     """Why plain transformers could not load a layer under a scheme; empty where it can. For choosing candidates, too."""
-    weight = sizes.fit(scheme, layer)[0].weight
-    if weight is None:
+    applied = sizes.fit(scheme, layer)[0]
+    weight = applied.weight
+    if applied == KEEP:
         return ""
+    if not applied.is_plain or weight is None:
+        part = "low-rank factors" if applied.low_rank else "pruned weights" if applied.sparsity else "NormalFloat"
+        return f"transformers loads no {part}, as {applied} has; choose integers alone, such as int4g64sym, or the export format paredown"
     if layer.kind == "conv1d":
         return "transformers loads no compressed Conv1D; keep the layer"
     if weight.bits < 8 and layer.kind == "embedding":
@@ -103,9 +106,9 @@ def refusals(model: nn.Module, layers: Sequence[LayerRef], schemes: Sequence[Sch
     reasons: dict[tuple[str, Scheme], str] = {}
     for layer in layers:
         for scheme in schemes:
-            weight = sizes.fit(scheme, layer)[0].weight
-            packed = weight is not None and sizes.is_packed(layer, weight)
-            reason = refusal(layer, scheme) or (whole if weight is not None else "") or (found.get(layer.name, "") if packed else "")
+            applied = sizes.fit(scheme, layer)[0]
+            packed = applied != KEEP and sizes.is_packed(layer, applied)
+            reason = refusal(layer, scheme) or (whole if applied != KEEP else "") or (found.get(layer.name, "") if packed else "")
             if reason:
                 reasons[layer.name, scheme] = reason
     return reasons
@@ -119,11 +122,12 @@ def quantization_config(layers: Sequence[LayerRef], schemes: Mapping[str, Scheme
     groups: dict[tuple[WeightFormat, str], list[str]] = {}
     ignored: list[str] = []
     for layer in layers:
-        weight = sizes.fit(schemes.get(layer.name, KEEP), layer)[0].weight
+        applied = sizes.fit(schemes.get(layer.name, KEEP), layer)[0]
+        weight = applied.weight
         if weight is None:
             ignored.extend((layer.name, *layer.tied_to))
         else:
-            layout = "pack-quantized" if sizes.is_packed(layer, weight) else "int-quantized"
+            layout = "pack-quantized" if sizes.is_packed(layer, applied) else "int-quantized"
             groups.setdefault((weight, layout), []).extend((layer.name, *layer.tied_to))
     layouts = sorted({layout for _, layout in groups})
     return {
@@ -154,7 +158,7 @@ def _group(weight: WeightFormat, layout: str, names: list[str]) -> dict[str, Any
     }
 
 
-def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path) -> Path:
+def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path, kept: Kept | None = None) -> Path:
     """Write the checkpoint, load it with plain transformers, and compare every weight.
 
     Args:
@@ -162,6 +166,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         layers: Its layers.
         plan: What is done to them; at least one layer is compressed.
         folder: Where; an empty folder or an earlier export is replaced.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Returns:
         The folder: config, weights, processor and plan. Load it with ``AutoModelFor....from_pretrained(folder)``.
@@ -181,11 +186,12 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         folder,
         weights=WEIGHTS,
         config=lambda plain: {**plain, "quantization_config": description},
-        check=lambda written: _check_reloaded(loaded, layers, plan, written),
+        check=lambda written: _check_reloaded(loaded, layers, plan, written, kept),
+        kept=kept,
     )
 
 
-def _check_reloaded(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: Path) -> None:
+def _check_reloaded(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: Path, kept: Kept | None) -> None:
     """Load as a user would, and compare.
 
     Raises:
@@ -205,7 +211,7 @@ def _check_reloaded(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan,
     for layer in layers:
         scheme = plan.schemes.get(layer.name, KEEP)
         if scheme != KEEP:
-            expected[f"{layer.name}.weight"] = dequantize(quantize_layer(weight_of(loaded.model, layer), layer, scheme))
+            expected[f"{layer.name}.weight"] = dequantize(compress_layer(parameters_of(loaded.model, layer)[0], layer, scheme, kept))
     found = model.state_dict()
     for name, weight in expected.items():
         if not torch.equal(_at(name, found), weight.to(_at(name, found).dtype)):

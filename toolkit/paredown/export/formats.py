@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+from paredown.apply import Kept
 from paredown.errors import ParedownError
 from paredown.export import compressed_tensors, native
 from paredown.models import LoadedModel
@@ -14,7 +15,14 @@ from paredown.specs import LayerRef, Plan
 Format = Literal["compressed-tensors", "paredown"]
 
 
-def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path, format: Format = "compressed-tensors") -> Path:
+def write(
+    loaded: LoadedModel,
+    layers: Sequence[LayerRef],
+    plan: Plan,
+    folder: str | Path,
+    format: Format = "compressed-tensors",
+    kept: Kept | None = None,
+) -> Path:
     """Write a compressed checkpoint.
 
     Args:
@@ -23,6 +31,8 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         plan: What is done to them.
         folder: Where; an empty folder or an earlier export is replaced.
         format: ``compressed-tensors`` for plain transformers, ``paredown`` for `paredown.export.native.load`.
+
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs (`Study.export` has them).
 
     Returns:
         The folder.
@@ -33,7 +43,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
     writers = {"compressed-tensors": compressed_tensors.write, "paredown": native.write}
     if format not in writers:
         raise ParedownError(f"expected the format {' or '.join(get_args(Format))}, got {format!r}")
-    return writers[format](loaded, layers, plan, folder)
+    return writers[format](loaded, layers, plan, folder, kept)
 
 
 def best_format(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan) -> Format:

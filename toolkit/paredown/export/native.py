@@ -1,7 +1,7 @@
 """Paredown's own checkpoint: every plan, with embeddings, shared tensors, zero points and ``Conv1D`` at every width.
 
-The tensors have the same names and layouts as in a compressed-tensors checkpoint, and the same size. What differs is who reads it:
-`load` builds the packed modules. The weights' file has another name, so that plain transformers stops at once instead of making up
+Where a compressed-tensors checkpoint can hold a layer, the tensors have the same names, layouts and size; NormalFloat, pruned and
+low-rank weights have tensors of their own (`paredown.sizes`). What differs is who reads it: `load` builds the packed modules. The weights' file has another name, so that plain transformers stops at once instead of making up
 the weights that it does not understand.
 """
 
@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from paredown import sizes
-from paredown.apply import state_of
+from paredown.apply import Kept, state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
 from paredown.export.plan_json import load_plan
 from paredown.kernels.packing import Packed, pack
+from paredown.methods import Compressed, Quantized
 from paredown.models import LoadedModel
 from paredown.packed_modules import PackedWeight, packed_module
 from paredown.specs import KEEP, LayerRef, Plan, Scheme
@@ -30,7 +31,7 @@ from paredown.specs import KEEP, LayerRef, Plan, Scheme
 WEIGHTS = "paredown.safetensors"
 
 
-def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path) -> Path:
+def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path, kept: Kept | None = None) -> Path:
     """Write the checkpoint, load it again, and compare the tensors that are not compressed.
 
     Args:
@@ -38,6 +39,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         layers: Its layers.
         plan: What is done to them.
         folder: Where; an empty folder or an earlier export is replaced.
+        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
 
     Returns:
         The folder: config, weights, processor and plan. Load it with `load`.
@@ -46,7 +48,14 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         ParedownError: If the plan is for another model, a layer can't be compressed, or the place can't be written to.
     """
     return write_folder(
-        loaded, layers, plan, folder, weights=WEIGHTS, config=dict, check=lambda written: _check(load(written), loaded, layers, plan)
+        loaded,
+        layers,
+        plan,
+        folder,
+        weights=WEIGHTS,
+        config=dict,
+        check=lambda written: _check(load(written), loaded, layers, plan),
+        kept=kept,
     )
 
 
@@ -137,7 +146,15 @@ def _place(model: nn.Module, name: str, holders: Mapping[str, list[str]], asked:
         model.set_submodule(path, packed_module(path, module, placed))
 
 
-_PARTS = ("weight", "weight_packed", "weight_scale", "weight_zero_point", "weight_shape")
+_NUMBERS = ("weight", "weight_packed", "weight_values")
+_SCALES = ("_scale", "_zero_point", "_scale_scale", "_scale_offset")
+_FACTORS = ("weight_left", "weight_right", "weight_left_packed", "weight_right_packed")
+_PARTS = (
+    *_NUMBERS,
+    *("weight_mask", "weight_offsets", "weight_shape"),
+    *_FACTORS,
+    *(f"{name}{part}" for name in ("weight", "weight_left", "weight_right") for part in _SCALES),
+)
 
 
 def _packed(name: str, path: str, module: nn.Module, asked: Scheme, own: Mapping[str, Tensor]) -> Packed:
@@ -148,20 +165,33 @@ def _packed(name: str, path: str, module: nn.Module, asked: Scheme, own: Mapping
     """
     assert isinstance(module.weight, Tensor)
     transposed = isinstance(module, transformers.pytorch_utils.Conv1D)
+    kind = "conv1d" if transposed else "embedding" if isinstance(module, nn.Embedding) else "linear"
     out, inputs = module.weight.shape[::-1] if transposed else module.weight.shape
-    layer = LayerRef(name, "conv1d" if transposed else "linear", "", "", (out, inputs), "float32")
-    format = sizes.fit(asked, layer)[0].weight
-    assert format is not None
-    scales, zeros = own.get(f"{path}.weight_scale"), own.get(f"{path}.weight_zero_point")
-    groups = 1 if format.group_size is None else inputs // format.group_size
-    if scales is None or tuple(scales.shape) != (out, groups) or (zeros is None) != format.symmetric:
-        raise ParedownError(f"the file does not hold {name} as {asked}, as its plan says; export it again")
-    if f"{path}.weight" in own:
-        return pack(_unsigned(own[f"{path}.weight"]), scales, None if zeros is None else _unsigned(zeros), format)
-    words = own.get(f"{path}.weight_packed")
-    if words is None or tuple(words.shape) != (out, sizes.words(inputs, format.bits)):
-        raise ParedownError(f"the file does not hold {name} as {asked}, as its plan says; export it again")
-    return Packed(words, scales, zeros, format, (out, inputs))
+    layer = LayerRef(name, kind, "", "", (out, inputs), "float32")
+    scheme = sizes.fit(asked, layer)[0]
+    found = {key.removeprefix(f"{path}."): tensor for key, tensor in own.items()}
+    if scheme.is_plain and "weight" in found:
+        return _of_bytes(layer, scheme, found)
+    expected = {tensor.name: tensor.shape for tensor in sizes.packed_tensors(layer.shape, scheme, layer.dtype)}
+    if {key: tuple(tensor.shape) for key, tensor in found.items()} != expected:
+        raise _other(name, asked)
+    return Packed({key: tensor for key, tensor in found.items() if key != "weight_shape"}, scheme, layer.shape)
+
+
+def _of_bytes(layer: LayerRef, scheme: Scheme, found: Mapping[str, Tensor]) -> Packed:
+    """Of a plain weight that is stored ``int-quantized``."""
+    assert scheme.weight is not None
+    out, inputs = layer.shape
+    groups = 1 if scheme.weight.group_size is None else inputs // scheme.weight.group_size
+    scales, zeros = found.get("weight_scale"), found.get("weight_zero_point")
+    if scales is None or tuple(scales.shape) != (out, groups) or (zeros is None) != scheme.weight.symmetric:
+        raise _other(layer.name, scheme)
+    numbers = Quantized(_unsigned(found["weight"]), scales, None if zeros is None else _unsigned(zeros), scheme.weight)
+    return pack(Compressed(scheme, layer.shape, numbers))
+
+
+def _other(name: str, scheme: Scheme) -> ParedownError:
+    return ParedownError(f"the file does not hold {name} as {scheme}, as its plan says; export it again")
 
 
 def _unsigned(codes: Tensor) -> Tensor:

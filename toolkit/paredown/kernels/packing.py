@@ -1,65 +1,143 @@
-"""Codes of 2 to 8 bits in words of 32 bits, without a wasted bit: the layout of compressed-tensors' ``pack-quantized``.
+"""Codes of 1 to 8 bits in words of 32 bits, without a wasted bit: the layout of compressed-tensors' ``pack-quantized``.
 
 The codes of a row form one stream of bits, lowest bit first; bit i of the stream is bit i mod 32 of word i // 32. A code may
-straddle two words. The last word of a row is filled with zeros.
+straddle two words. The last word of a row is filled with zeros. Masks are codes of one bit; of a pruned weight only the kept codes
+are there (`paredown.sizes` has the whole layout).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from paredown import sizes
 from paredown.errors import ParedownError
-from paredown.specs import WeightFormat
+from paredown.methods import Compressed, Quantized
+from paredown.methods.compress import Numbers, normal_float_format
+from paredown.methods.factors import StoredFactors
+from paredown.methods.normal_float import NormalFloat
+from paredown.specs import Scheme, WeightFormat
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Packed:
     """A compressed weight, as the file and a packed module hold it.
 
     Attributes:
-        words: int32 [out, ceil(in bits / 32)], the codes of each row.
-        scales: float16 [out, groups].
-        zero_points: int32 [ceil(out bits / 32), groups], packed down the columns; None for a symmetric format.
-        format: Bits, group size and symmetry.
+        tensors: By the names of `paredown.sizes.packed_tensors`, without ``weight_shape``.
+        scheme: What was done to the weight.
         shape: [out, in].
     """
 
-    words: Tensor
-    scales: Tensor
-    zero_points: Tensor | None
-    format: WeightFormat
+    tensors: Mapping[str, Tensor]
+    scheme: Scheme
     shape: tuple[int, int]
 
     @property
     def bytes(self) -> int:
         """Bytes of the tensors."""
-        return sum(tensor.nbytes for tensor in (self.words, self.scales, self.zero_points) if tensor is not None)
+        return sum(tensor.nbytes for tensor in self.tensors.values())
 
 
-def pack(codes: Tensor, scales: Tensor, zero_points: Tensor | None, format: WeightFormat) -> Packed:
-    """Pack a quantized weight.
+def pack(made: Compressed) -> Packed:
+    """Pack a compressed weight: the same numbers in words, pruned ones left out."""
+    tensors: dict[str, Tensor] = {}
+    if made.numbers is not None:
+        codes = made.numbers if isinstance(made.numbers, Tensor) else made.numbers.codes
+        kept = codes if made.mask is None else codes[made.mask].reshape(_kept_shape(made.scheme, made.shape))
+        if isinstance(made.numbers, Tensor):
+            tensors["weight_values"] = kept
+        else:
+            tensors["weight_packed"] = pack_codes(kept, made.numbers.format.bits)
+            tensors |= _packed_scales("weight", made.numbers)
+    if made.mask is not None:
+        tensors["weight_mask"] = pack_codes(made.mask.to(torch.uint8), 1)
+        if made.scheme.sparsity is not None and made.scheme.sparsity.n_of_m is None:
+            ends = made.mask.sum(1).cumsum(0)
+            tensors["weight_offsets"] = (ends - made.mask.sum(1)).to(torch.int32)
+    if made.factors is not None:
+        for name, factor in (("weight_left", made.factors.left), ("weight_right", made.factors.right)):
+            if isinstance(factor, Tensor):
+                tensors[name] = factor
+            else:
+                tensors[f"{name}_packed"] = pack_codes(factor.codes, factor.format.bits)
+                tensors |= _packed_scales(name, factor)
+    return Packed(tensors, made.scheme, made.shape)
 
-    Args:
-        codes: uint8 [out, in].
-        scales: float16 [out, groups].
-        zero_points: uint8 [out, groups], or None for a symmetric format.
-        format: Its bits say how wide a code is.
 
-    Returns:
-        The same numbers in words.
-    """
-    packed_zeros = None if zero_points is None else pack_codes(zero_points.T, format.bits).T.contiguous()
-    return Packed(pack_codes(codes, format.bits), scales, packed_zeros, format, (codes.shape[0], codes.shape[1]))
+def unpack(packed: Packed) -> Compressed:
+    """The inverse of `pack`."""
+    scheme, shape, tensors = packed.scheme, packed.shape, packed.tensors
+    mask = unpack_codes(tensors["weight_mask"], 1, shape[1]).bool() if "weight_mask" in tensors else None
+    factors = None
+    if scheme.low_rank is not None:
+        left, right = (
+            _factor(tensors, f"weight_{side}", (scheme.low_rank.rank, width), scheme.low_rank.bits)
+            for side, width in zip(("left", "right"), shape, strict=True)
+        )
+        factors = StoredFactors(left, right)
+    return Compressed(scheme, shape, _numbers(packed, mask), mask, factors)
 
 
-def unpack(packed: Packed) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Codes uint8 [out, in], scales float16 [out, groups], and zero points uint8 [out, groups] or None: the inverse of `pack`."""
-    bits, (out, inputs) = packed.format.bits, packed.shape
-    zero_points = None if packed.zero_points is None else unpack_codes(packed.zero_points.T, bits, out).T
-    return unpack_codes(packed.words, bits, inputs), packed.scales, zero_points
+def _numbers(packed: Packed, mask: Tensor | None) -> Numbers | None:
+    format, tensors, (out, inputs) = packed.scheme.weight, packed.tensors, packed.shape
+    if format is None and mask is None:
+        return None
+    if format is None:
+        assert mask is not None
+        values = tensors["weight_values"]
+        return values.new_zeros(packed.shape).masked_scatter_(mask, values)
+    columns = inputs if mask is None else _kept_shape(packed.scheme, packed.shape)[1]
+    codes = unpack_codes(tensors["weight_packed"], format.bits, columns)
+    if format.kind == "nf":
+        scales = (tensors["weight_scale"], tensors["weight_scale_scale"], tensors["weight_scale_offset"].squeeze(0))
+        zero = torch.tensor((1 << (format.bits - 1)) - 1)
+        return NormalFloat(_spread(codes, mask, zero), *scales, normal_float_format(format, inputs))
+    scales, zeros = tensors["weight_scale"], _zero_points(tensors, "weight", format, out)
+    middle = torch.tensor(1 << (format.bits - 1))
+    zero = middle if zeros is None else zeros.repeat_interleave(inputs // zeros.shape[1], dim=1)
+    return Quantized(_spread(codes, mask, zero), scales, zeros, format)
+
+
+def _spread(codes: Tensor, mask: Tensor | None, zero: Tensor) -> Tensor:
+    """Kept codes at their places, zero's code at all others."""
+    if mask is None:
+        return codes
+    return zero.to(codes).expand(mask.shape).clone().masked_scatter_(mask, codes)
+
+
+def _kept_shape(scheme: Scheme, shape: tuple[int, int]) -> tuple[int, int]:
+    assert scheme.sparsity is not None
+    row = scheme.sparsity.kept_in_row(shape[1])
+    return (1, scheme.sparsity.kept(*shape)) if row is None else (shape[0], row)
+
+
+def _packed_scales(name: str, numbers: Quantized | NormalFloat) -> dict[str, Tensor]:
+    if isinstance(numbers, NormalFloat):
+        return {
+            f"{name}_scale": numbers.scale_codes,
+            f"{name}_scale_scale": numbers.scale_scales,
+            f"{name}_scale_offset": numbers.offset.reshape(1),
+        }
+    tensors = {f"{name}_scale": numbers.scales}
+    if numbers.zero_points is not None:
+        tensors[f"{name}_zero_point"] = pack_codes(numbers.zero_points.T, numbers.format.bits).T.contiguous()
+    return tensors
+
+
+def _factor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int], bits: int) -> Tensor | Quantized:
+    format = sizes.factor_format(shape, bits)
+    if format is None:
+        return tensors[name]
+    codes = unpack_codes(tensors[f"{name}_packed"], format.bits, shape[1])
+    return Quantized(codes, tensors[f"{name}_scale"], _zero_points(tensors, name, format, shape[0]), format)
+
+
+def _zero_points(tensors: Mapping[str, Tensor], name: str, format: WeightFormat, out: int) -> Tensor | None:
+    return None if format.symmetric else unpack_codes(tensors[f"{name}_zero_point"].T, format.bits, out).T
 
 
 def pack_codes(codes: Tensor, bits: int) -> Tensor:
@@ -80,6 +158,8 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
     if codes.numel() and int(codes.max()) >> bits:
         raise ParedownError(f"the code {int(codes.max())} does not fit into {bits} bits; expected at most {(1 << bits) - 1}")
     rows, columns = codes.shape
+    if not columns:
+        return codes.new_zeros((rows, 0), dtype=torch.int32)
     # eight codes of b bits fill b bytes, whatever b is: one int64 holds them
     eights = torch.nn.functional.pad(codes, (0, -columns % 32)).reshape(rows, -1, 8).to(torch.int64)
     stream = torch.zeros(eights.shape[:2], dtype=torch.int64, device=codes.device)
@@ -109,6 +189,8 @@ def unpack_codes(words: Tensor, bits: int, columns: int) -> Tensor:
             f"expected words of dtype int32 and shape [rows, {-(-columns * bits // 32)}] for {columns} codes of {bits} bits, got {words.dtype} {list(words.shape)}"
         )
     rows = words.shape[0]
+    if not columns:
+        return words.new_zeros((rows, 0), dtype=torch.uint8)
     data = words.contiguous().view(torch.uint8)
     eights = torch.zeros((rows, -(-columns // 8), 8), dtype=torch.uint8, device=words.device)
     length = eights.shape[1] * bits

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paredown.kernels.packing import Packed, unpack, unpack_codes
+from paredown import methods
+from paredown.kernels.packing import Packed, pack_codes, unpack, unpack_codes
+from paredown.methods.factors import dense_factor
 
 
 def dequantize(packed: Packed) -> Tensor:
-    """The weight s (q - z), float32 [out, in]."""
-    codes, scales, zero_points = unpack(packed)
-    zero = float(1 << (packed.format.bits - 1)) if zero_points is None else zero_points.to(torch.float32).unsqueeze(-1)
-    out, inputs = packed.shape
-    groups = codes.reshape(out, scales.shape[1], -1).to(torch.float32)
-    return groups.sub_(zero).mul_(scales.to(torch.float32).unsqueeze(-1)).reshape(out, inputs)
+    """The weight that the tensors stand for, float32 [out, in]."""
+    return methods.dequantize(unpack(packed))
 
 
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
-    """X Wᵀ + bias.
+    """X Wᵀ + bias; low-rank factors are multiplied one after the other, X Aᵀ Bᵀ, and never with each other.
 
     Args:
         x: [..., in].
@@ -29,11 +29,18 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     Returns:
         [..., out], of the dtype of ``x``.
     """
-    return functional.linear(x, dequantize(packed).to(x.dtype), bias)
+    made = unpack(packed)
+    if made.factors is None:
+        return functional.linear(x, methods.dequantize(made).to(x.dtype), bias)
+    left, right = (dense_factor(factor).to(x.dtype) for factor in (made.factors.left, made.factors.right))
+    low_rank = functional.linear(functional.linear(x, right), left.T, bias)
+    if made.numbers is None:
+        return low_rank
+    return low_rank + functional.linear(x, methods.dequantize(replace(made, factors=None)).to(x.dtype))
 
 
 def embedding(ids: Tensor, packed: Packed) -> Tensor:
-    """The rows of the weight; only those that are asked for are unpacked.
+    """The rows of the weight; of plain codes only those that are asked for are unpacked.
 
     Args:
         ids: Whole numbers of any shape [...].
@@ -43,12 +50,17 @@ def embedding(ids: Tensor, packed: Packed) -> Tensor:
         float32 [..., dim].
     """
     rows, place = torch.unique(ids, return_inverse=True)
-    zero_points = None
-    if packed.zero_points is not None:
-        all_zero_points = unpack_codes(packed.zero_points.T, packed.format.bits, packed.shape[0]).T
-        zero_points = all_zero_points[rows].to(torch.float32).unsqueeze(-1)
-    codes = unpack_codes(packed.words[rows], packed.format.bits, packed.shape[1])
-    groups = codes.reshape(len(rows), packed.scales.shape[1], -1).to(torch.float32)
-    groups.sub_(float(1 << (packed.format.bits - 1)) if zero_points is None else zero_points)
-    weight = groups.mul_(packed.scales[rows].to(torch.float32).unsqueeze(-1)).reshape(len(rows), -1)
-    return weight[place]
+    if not packed.scheme.is_plain:
+        return dequantize(packed)[ids]
+    return dequantize(_rows(packed, rows))[place]
+
+
+def _rows(packed: Packed, rows: Tensor) -> Packed:
+    """Some rows of a plain weight."""
+    assert packed.scheme.weight is not None
+    tensors = {name: packed.tensors[name][rows] for name in ("weight_packed", "weight_scale")}
+    if not packed.scheme.weight.symmetric:  # zero points are packed down the columns
+        bits = packed.scheme.weight.bits
+        zero_points = unpack_codes(packed.tensors["weight_zero_point"].T, bits, packed.shape[0])[:, rows]
+        tensors["weight_zero_point"] = pack_codes(zero_points, bits).T
+    return Packed(tensors, packed.scheme, (len(rows), packed.shape[1]))

@@ -1,3 +1,4 @@
-from paredown.methods.quantize import Quantized, compress, dequantize, quantize
+from paredown.methods.compress import Compressed, Inputs, compress, dequantize
+from paredown.methods.quantize import Quantized, quantize
 
-__all__ = ["Quantized", "compress", "dequantize", "quantize"]
+__all__ = ["Compressed", "Inputs", "Quantized", "compress", "dequantize", "quantize"]

@@ -12,7 +12,6 @@ from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.methods import checks
 from paredown.methods.quantize import Quantized, dequantize, quantize
-from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 
 Bits = Literal[16, 8, 4]
 
@@ -55,7 +54,7 @@ class StoredFactors:
 
     def dense(self) -> Tensor:
         """B A as a reader of the file computes it in float32, [out, in]."""
-        return _read(self.left).T @ _read(self.right)
+        return dense_factor(self.left).T @ dense_factor(self.right)
 
 
 def store(factors: LowRank, bits: Bits) -> StoredFactors:
@@ -88,8 +87,7 @@ def stored_bytes(shape: tuple[int, int], rank: int, bits: Bits) -> int:
         61440
     """
     _check(bits)
-    layers = [_layer(rank, side) for side in shape]
-    return sum(tensor.bytes for layer in layers for tensor in sizes.layer_tensors(layer, _scheme(layer, bits)))
+    return sum(tensor.bytes for side in shape for tensor in sizes.factor_tensors("factor", (rank, side), bits))
 
 
 def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,20 +115,13 @@ def _check(bits: int) -> None:
         raise ParedownError(f"expected factors of 16, 8 or 4 bits, got {bits}")
 
 
-def _layer(rank: int, side: int) -> LayerRef:
-    return LayerRef("factor", "linear", "other", "", (rank, side), "float16")
-
-
-def _scheme(layer: LayerRef, bits: Bits) -> Scheme:
-    return KEEP if bits == 16 else sizes.fit(Scheme(WeightFormat(bits), "mse"), layer)[0]
-
-
 def _write(factor: Tensor, bits: Bits) -> Tensor | Quantized:
-    scheme = _scheme(_layer(factor.shape[0], factor.shape[1]), bits)
-    if scheme.weight is None:
+    format = sizes.factor_format((factor.shape[0], factor.shape[1]), bits)
+    if format is None:
         return checks.finite(factor).clamp(-_LARGEST, _LARGEST).half()
-    return quantize(factor, scheme.weight, scheme.solver)
+    return quantize(factor, format, "mse")
 
 
-def _read(factor: Tensor | Quantized) -> Tensor:
+def dense_factor(factor: Tensor | Quantized) -> Tensor:
+    """The numbers of a stored factor, float32 [rank, out or in]."""
     return factor.float() if isinstance(factor, Tensor) else dequantize(factor)

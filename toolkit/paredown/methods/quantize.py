@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from paredown.errors import ParedownError
 from paredown.methods import checks, clip_search
 from paredown.methods.grid import Grid
-from paredown.specs import Scheme, Solver, WeightFormat
+from paredown.specs import Solver, WeightFormat
 
 _CHUNK = 1 << 18  # weights at a time: a megabyte of float32 stays in the cache through all passes over it
 
@@ -93,32 +91,3 @@ def dequantize(quantized: Quantized) -> Tensor:
         codes -= quantized.zero_points.to(torch.float32).unsqueeze(-1)
     codes *= quantized.scales.to(torch.float32).unsqueeze(-1)
     return codes.reshape(out, inputs)
-
-
-def compress(weight: Tensor, scheme: Scheme) -> Quantized:
-    """Compress one weight by a scheme that fits it.
-
-    Args:
-        weight: [out, in].
-        scheme: What `paredown.sizes.fit` returned.
-
-    Returns:
-        What the file will hold.
-
-    Raises:
-        ParedownError: If the scheme keeps the weight, or `quantize` refuses it.
-    """
-    if scheme.weight is None:
-        raise ParedownError("the scheme keeps the weight as it is, so that there is nothing to compress; ask for one such as int4g64")
-    return _compress(scheme.weight, weight, scheme)
-
-
-@functools.singledispatch
-def _compress(format: object, weight: Tensor, scheme: Scheme) -> Quantized:
-    """Where a method for another kind of format registers itself."""
-    raise ParedownError(f"expected a WeightFormat, got {type(format).__name__}")
-
-
-@_compress.register
-def _(format: WeightFormat, weight: Tensor, scheme: Scheme) -> Quantized:
-    return quantize(weight, format, scheme.solver)

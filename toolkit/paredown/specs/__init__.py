@@ -16,12 +16,25 @@ from paredown.specs.events import Event, EventKind, Payload, Stage
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, Split
 from paredown.specs.plans import SCHEMA, Candidate, Plan
-from paredown.specs.schemes import BITS, GROUP_SIZES, KEEP, ExportFormat, Scheme, Solver, WeightFormat, default_schemes
+from paredown.specs.schemes import (
+    BITS,
+    GRAMMAR,
+    GROUP_SIZES,
+    KEEP,
+    ExportFormat,
+    LowRank,
+    Scheme,
+    Solver,
+    Sparsity,
+    WeightFormat,
+    default_schemes,
+)
 from paredown.specs.serialisation import from_json, to_json
 from paredown.specs.study import ModelInfo, StudyConfig
 
 __all__ = [
     "BITS",
+    "GRAMMAR",
     "GROUP_SIZES",
     "KEEP",
     "SCHEMA",
@@ -36,6 +49,7 @@ __all__ = [
     "ExportFormat",
     "LayerKind",
     "LayerRef",
+    "LowRank",
     "Measurement",
     "Metric",
     "ModelInfo",
@@ -45,6 +59,7 @@ __all__ = [
     "QuadraticStep",
     "Scheme",
     "Solver",
+    "Sparsity",
     "SpectralDensity",
     "Split",
     "Stage",

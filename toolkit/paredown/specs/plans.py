@@ -28,7 +28,7 @@ class Candidate:
         loss_increase: Predicted KL to the original model (or increase of the task's own loss), nats per unit.
         loss_increase_sd: Its standard error over the calibration samples.
         output_error: Predicted relative squared error of the layer's output, from the input second moment; dimensionless.
-        note: Why `effective` differs from `scheme`; empty where it does not.
+        note: Why `effective` differs from `scheme`, and what a method did about degenerate input; empty where neither is so.
         weight_error: ‖ΔW‖² (Frobenius), what curvature in one number is multiplied by; 0 in studies of earlier versions.
     """
 

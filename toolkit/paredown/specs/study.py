@@ -56,7 +56,7 @@ class StudyConfig:
     Attributes:
         model: Hub id, local folder or ``demo:NAME``.
         task: ``demo:NAME``, or the name under which a task of the user's own was given.
-        schemes: The schemes that each layer may get, in their short form; a layer gets those that the export format can hold for it.
+        schemes: The schemes that each layer may get, in their short form (`Scheme` has the grammar); a layer gets those that the export format can hold for it.
             None takes every width in groups of 64, symmetric where the format is ``compressed-tensors``, with zero points otherwise.
         export_format: ``compressed-tensors``, which plain transformers loads, or ``paredown``, which holds every plan; ``auto`` takes the
             first where it can hold the model at all.
@@ -91,10 +91,10 @@ class StudyConfig:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
         if not 0 <= self.hessian_seconds < math.inf:
             raise ParedownError(f"hessian_seconds must be a time of at least 0, got {self.hessian_seconds}; 0 leaves the true Hessian out")
-        widths = [32 if scheme.weight is None else scheme.weight.bits for scheme in schemes]
+        widths = [scheme.nominal_bits for scheme in schemes]
         for budget in self.budgets or ():
             if not min(widths) <= budget <= max(widths):  # NaN too
                 raise ParedownError(
-                    f"budgets must lie between the widths of the schemes, got {budget:g} bits: the smallest possible is {min(widths)} bits,"
-                    f" the largest {max(widths)}; change the budget, or give other schemes"
+                    f"budgets must lie between the widths of the schemes, got {budget:g} bits: the smallest possible is {min(widths):g} bits,"
+                    f" the largest {max(widths):g}; change the budget, or give other schemes"
                 )

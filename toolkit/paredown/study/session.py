@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ import torch
 
 from paredown import tasks
 from paredown.apply import Variants, stored_tensors
-from paredown.curvature import LossSurface
+from paredown.calibration import capture, statistics
+from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
 from paredown.export import compressed_tensors
-from paredown.layers import find_layers
+from paredown.layers import find_layers, weight_of
+from paredown.methods import Compressed, Inputs, compress
 from paredown.models import LoadedModel
 from paredown.sizes import fixed_bytes
 from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig, default_schemes
 from paredown.store import Store
+from paredown.study.kept import KeptWeights
 from paredown.tasks import Batch, Predictions, Scores, Task
 
 _ORIGINAL = "original-held-out"
@@ -36,6 +40,7 @@ class Session:
         layers: Its compressible layers.
         held_out: Batches of the held-out split.
         variants: Puts the weights of a plan in place.
+        kept: The weights that were found with the statistics of the layers' inputs.
         store: Keeps the original model's answers.
         export_format: What the plans are exported as.
         schemes: The schemes of the study, in their short form.
@@ -48,6 +53,7 @@ class Session:
     layers: tuple[LayerRef, ...]
     held_out: Sequence[Batch]
     variants: Variants
+    kept: KeptWeights
     store: Store
     export_format: ExportFormat
     schemes: tuple[str, ...]
@@ -65,7 +71,9 @@ class Session:
         layers = find_layers(loaded.model, dtype=loaded.dtype)
         held_out = task.batches("held_out", config.held_out_samples)
         export_format, schemes, offers = _offers(config, loaded, layers)
-        return cls(config, loaded, task, layers, held_out, Variants(loaded.model, layers), store, export_format, schemes, offers)
+        kept = KeptWeights(store, functools.partial(_again, config, loaded, task))
+        variants = Variants(loaded.model, layers, kept=kept)
+        return cls(config, loaded, task, layers, held_out, variants, kept, store, export_format, schemes, offers)
 
     def info(self) -> ModelInfo:
         """The study in words and numbers."""
@@ -123,6 +131,22 @@ def tokens_of(batches: Sequence[Batch]) -> int:
         max((value.shape[0] * value.shape[1] for value in batch.inputs.values() if value.dim() in (2, 3)), default=64 * len(batch.ids))
         for batch in batches
     )
+
+
+def _again(config: StudyConfig, loaded: LoadedModel, task: Task, layer: LayerRef, scheme: Scheme) -> Compressed:
+    """One layer by one scheme, with its inputs on the calibration data.
+
+    Raises:
+        ParedownError: If the calibration data never runs the layer.
+    """
+    batches = task.batches("calibration", config.calibration_samples)
+    captured = capture(loaded.model, [layer], batches, probe_objective(loaded.model, task, seed=config.seed))
+    if layer.name not in captured:
+        raise ParedownError(
+            f"{layer.name} by {scheme}: the calibration data never runs the layer, so that nothing is known of its inputs; keep it"
+        )
+    inputs = Inputs(statistics(captured[layer.name]))
+    return compress(weight_of(loaded.model, layer), scheme, inputs, dtype=getattr(torch, layer.dtype))
 
 
 def _offers(

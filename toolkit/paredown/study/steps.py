@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -83,7 +84,8 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
                 )
                 continue
             seen = captured.pop(layer.name)
-            candidates = price(layer, weight_of(model, layer), seen, units, session.offers[layer.name])
+            keep_made = functools.partial(session.kept.keep, layer)
+            candidates = price(layer, weight_of(model, layer), seen, units, session.offers[layer.name], keep_made)
             norms, curvature = refined(seen, units, ids, matrix, exact=exact, seed=config.seed)
             whole += norms
             journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
@@ -163,8 +165,8 @@ class UniformSizes:
     """The yardstick of budgets: bytes of the uniform plans, interpolated in between.
 
     Attributes:
-        bits: Widths, rising.
-        bytes: Size of the smallest uniform plan of each width.
+        bits: Nominal bits of the schemes, rising; those with low-rank factors are left out where there are others.
+        bytes: Size of the smallest uniform plan of each, rising.
     """
 
     bits: tuple[float, ...]
@@ -173,13 +175,12 @@ class UniformSizes:
     @classmethod
     def of(cls, plans: Iterable[Plan]) -> UniformSizes:
         """Read the uniform ones among the plans."""
+        uniform = [(Scheme.parse(plan.found_by.removeprefix(UNIFORM)), plan.bytes) for plan in plans if plan.found_by.startswith(UNIFORM)]
         smallest: dict[float, int] = {}
-        for plan in plans:
-            if plan.found_by.startswith(UNIFORM):
-                weight = Scheme.parse(plan.found_by.removeprefix(UNIFORM)).weight
-                width = 32.0 if weight is None else float(weight.bits)
-                smallest[width] = min(plan.bytes, smallest.get(width, plan.bytes))
-        return cls(tuple(sorted(smallest)), tuple(smallest[width] for width in sorted(smallest)))
+        for scheme, size in [pair for pair in uniform if pair[0].low_rank is None] or uniform:
+            smallest[scheme.nominal_bits] = min(size, smallest.get(scheme.nominal_bits, size))
+        rising = [width for width in sorted(smallest) if all(smallest[other] < smallest[width] for other in smallest if other < width)]
+        return cls(tuple(rising), tuple(smallest[width] for width in rising))
 
     def at(self, bits: float) -> int:
         """Bytes of the uniform plan of so many bits.
@@ -213,11 +214,8 @@ def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:
     """The choice that stands for a uniform scheme where it is not offered: the next wider one, so that uniform is never worse than asked."""
     if scheme in offered:
         return offered.index(scheme)
-    assert scheme.weight is not None
     wider = [
-        (other.weight.bits, index)
-        for index, other in enumerate(offered)
-        if other.weight is not None and other.weight.bits >= scheme.weight.bits
+        (other.nominal_bits, index) for index, other in enumerate(offered) if other != KEEP and other.nominal_bits >= scheme.nominal_bits
     ]
     return min(wider)[1] if wider else offered.index(KEEP)
 

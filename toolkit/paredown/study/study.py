@@ -247,7 +247,8 @@ class Study:
         loaded = self.loaded()
         info = self.record().info
         layers = self._session.layers if self._session else find_layers(loaded.model, dtype=loaded.dtype)
-        return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"))
+        kept = self.session().kept if any(scheme.needs_inputs for scheme in plan.schemes.values()) else None
+        return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"), kept)
 
     def session(self) -> Session:
         """The loaded model with its task; loads them on first use.
