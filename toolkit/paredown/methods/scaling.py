@@ -115,7 +115,7 @@ def smooth_quant(weights: Sequence[Tensor], input_abs_max: Tensor, *, exponent: 
     one = torch.ones_like(active)
     scale = torch.where(usual, active, one).pow(exponent) / torch.where(usual, largest, one).pow(1 - exponent)
     note = "" if usual.all() else f"{int((~usual).sum())} inputs without activation or weight keep their scale"
-    return Scaling(scale.clamp(min=torch.finfo(torch.float32).tiny), exponent, note=note)
+    return Scaling(scale.clamp(torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max), exponent, note=note)
 
 
 def _weights(weights: Sequence[Tensor]) -> list[Tensor]:
