@@ -39,7 +39,7 @@ $(STAMP):
 chromium:
 	@sh .ci/chromium
 
-demo: venv ## Compress the sentiment model, write report and checkpoint (3 minutes)
+demo: venv ## Compress the sentiment model, write report and checkpoint (4 minutes)
 	$(BIN)/paredown run demo:sentiment --study $(STUDY)
 	$(BIN)/paredown report $(STUDY)
 	$(BIN)/paredown export $(STUDY) --bits 4 --to $(STUDY)/checkpoint

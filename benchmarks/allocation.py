@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def of_demo(demo: str, export_format: str, seed: int, folder: Path) -> list[Row]:
-    config = StudyConfig(model=f"demo:{demo}", task=f"demo:{demo}", export_format=export_format, budgets=BITS, seed=seed)  # pyright: ignore[reportArgumentType]
+    config = StudyConfig(model=f"demo:{demo}", task=f"demo:{demo}", export_format=export_format, budgets=BITS, hessian_seconds=0, seed=seed)  # pyright: ignore[reportArgumentType]
     study = Study(folder, config)
     study.run()
     problem = study.problem()

@@ -71,7 +71,7 @@ def fit(layer: LayerRef, index: int) -> QuadraticFit:
 
 def _outliers(index: int, scale: float) -> list[float]:
     draw = random.Random(f"outliers {index}")
-    return [scale * 0.5**rank * math.exp(0.15 * draw.gauss(0, 1)) for rank in range(5)]
+    return [scale * 0.6**rank * math.exp(0.04 * draw.gauss(0, 1)) for rank in range(5)]
 
 
 def _tail(index: int, scale: float, count: int) -> list[float]:
@@ -83,15 +83,15 @@ def _hessian_spectrum(layer: LayerRef, index: int, scale: float) -> tuple[np.nda
     """Values of the bulk, how many eigenvalues each stands for, and the outliers above and below it."""
     draw = random.Random(f"bulk {index}")
     places = np.linspace(0.02, 1, 240)
-    sizes = 0.025 * scale * 10 ** (-4.5 * (1 - places))
-    counts = layer.parameters * 10.0 ** (-4.3 * places)
+    sizes = 0.015 * scale * 10 ** (-4.5 * (1 - places))
+    counts = layer.parameters * 10.0 ** (-(math.log10(layer.parameters) - 0.9) * places)
     lean = 0.53 if layer.role in ("q", "k") else 0.62
-    reach = {"q": 0.5, "k": 1.2}.get(layer.role, 0.25)
+    reach = 0.5 if layer.role in ("q", "k") else 0.25
     bulk = np.concatenate([-sizes * reach, sizes])
     share = np.concatenate([counts * (1 - lean), counts * lean])
     share *= (layer.parameters - 8) / share.sum()
-    bulk *= 1.5 * scale / max(abs(float(np.dot(bulk, share))), 1e-12)  # the bulk carries as much of the trace, however large the layer
-    strength = 0.25 if layer.role in ("q", "k") else 0.08
+    # the bulk carries as much of the trace, however large the layer
+    strength = {"q": 0.25, "k": 1.0}.get(layer.role, 0.08)
     below = [-strength * scale * 0.6**rank * math.exp(0.1 * draw.gauss(0, 1)) for rank in range(3)]
     above = _outliers(index, scale)
     if layer.role in ("q", "k"):

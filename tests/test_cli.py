@@ -199,9 +199,55 @@ def test_status_of_a_run_that_was_killed(paredown: Paredown, study: Path) -> Non
     assert json.loads(paredown("status", study, "--json").out)["state"] == "interrupted"
 
 
+def test_curvature_shows_a_row_a_layer(paredown: Paredown, study: Path) -> None:
+    rows = json.loads(paredown("curvature", study, "--json").out)
+    assert {row["matrix"] for row in rows} == {"ggn"}
+    assert all(row["trace"] > 0 and row["data_sd"] > 0 and row["top"] > 0 and row["verdict"] is None for row in rows)
+    table = paredown("curvature", study, "--layers", "*q_proj").out
+    shown = [row["layer"] for row in rows if row["layer"] in table]
+    assert shown == [row["layer"] for row in rows if row["layer"].endswith("q_proj")]
+    assert "whole model" in paredown("curvature", study).out
+
+
+def test_curvature_estimates_what_is_asked_for(paredown: Paredown, study: Path) -> None:
+    asked = ["--layers", "*3*q_proj", "--quantities", "eigenvalues, fit", "--samples", "2"]
+    _, row = json.loads(paredown("curvature", study, *asked, "--json").out)
+    assert row["matrix"] == "hessian"
+    assert row["top"] > row["bottom"]
+    assert row["verdict"] in ("yes", "with care", "no", "unknown")
+    before = len(Store(study).events(kinds=["curvature"]))
+    said = paredown("curvature", study, *asked)  # known by now
+    assert len(Store(study).events(kinds=["curvature"])) == before
+    assert said.code == 0
+    assert row["reason"] in said.out
+    assert json.loads(paredown("status", study, "--json").out)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--layers", "*nowhere"], "'*nowhere' matches none; the model's layers start with model.embed_tokens"),
+        (["--layers", "*nowhere", "--seconds", "1"], "'*nowhere' matches none"),
+        (["--quantities", "trace,colour"], "quantities must be among trace, eigenvalues, density, fit, got colour"),
+        (["--samples", "1"], "samples must be at least 2, got 1"),
+        (["--seconds", "-1"], "seconds must be at least 0, got -1.0"),
+    ],
+)
+def test_curvature_refuses(paredown: Paredown, study: Path, options: list[str], words: str) -> None:
+    before = len(Store(study).events())
+    a_mistake(paredown("curvature", study, *options), words)
+    assert len(Store(study).events()) == before
+
+
+def test_curvature_of_a_study_that_knows_none(paredown: Paredown, tmp_path: Path) -> None:
+    Store(tmp_path, create=True).append("run", "load", "started", payload=[StudyConfig()])
+    assert paredown("curvature", tmp_path).out == "Nothing is known of these layers' curvature yet.\n"
+    assert json.loads(paredown("curvature", tmp_path, "--json").out) == []
+
+
 def test_status_and_plans_need_no_torch(study: Path) -> None:
     code = "import sys; from paredown.cli import app; app(sys.argv[1:], standalone_mode=False); print(*{'torch', 'transformers'} & sys.modules.keys())"
-    for command in ("status", "plans"):
+    for command in ("status", "plans", "curvature"):
         done = subprocess.run([sys.executable, "-c", code, command, str(study)], capture_output=True, text=True, timeout=60, check=True)
         assert done.stdout.splitlines()[-1] == ""
 
@@ -281,6 +327,7 @@ def test_fetch_tells_what_it_does(paredown: Paredown, tmp_path: Path, monkeypatc
         ([MODEL, "--task", "demo:lm", "--budgets", "1.5"], "got 1.5 bits: the smallest possible is 2 bits, the largest 8"),
         ([MODEL, "--task", "demo:lm", "--budgets", "nan"], "got nan bits: the smallest possible is 2 bits"),
         ([MODEL, "--task", "demo:lm", "--calibration", "0"], "calibration_samples must be at least 1, got 0"),
+        ([MODEL, "--task", "demo:lm", "--hessian-seconds", "-1"], "hessian_seconds must be a time of at least 0, got -1"),
     ],
 )  # fmt: skip
 def test_run_refuses_before_it_makes_a_study(paredown: Paredown, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -299,14 +346,14 @@ def test_a_model_that_is_nowhere(paredown: Paredown, tmp_path: Path, as_json: li
     assert paredown("run", MODEL, "--study", tmp_path / "study", *SIZE).code == 0  # the same folder, the name mended
 
 
-@pytest.mark.parametrize("command", ["status", "plans", "report", "app", "export"])
+@pytest.mark.parametrize("command", ["status", "plans", "curvature", "report", "app", "export"])
 def test_a_study_that_does_not_exist(paredown: Paredown, tmp_path: Path, command: str) -> None:
     more = ["--bits", "3", "--to", tmp_path / "out"] if command == "export" else []
     a_mistake(paredown(command, tmp_path / "none", *more), f"expected a study in {tmp_path / 'none'}", "start one with `paredown run")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["status", "plans", "report"])
+@pytest.mark.parametrize("command", ["status", "plans", "curvature", "report"])
 def test_a_study_that_was_never_started(paredown: Paredown, tmp_path: Path, command: str) -> None:
     Store(tmp_path, create=True)
     a_mistake(paredown(command, tmp_path), "was never started")

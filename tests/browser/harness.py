@@ -112,8 +112,8 @@ class View:
         """Where a point of a chart is on the page."""
         x, y = self.page.evaluate(
             """([chart, uid, k]) => { const plot = root.querySelector(`[data-chart=${chart}] .pd-plot`), full = plot._fullLayout, safe = 'u' + uid.replace(/[^A-Za-z0-9-]/g, (c) => `_${c.codePointAt(0).toString(16)}_`), box = plot.getBoundingClientRect();
-            const i = plot._fullData.findIndex((t) => t.uid === safe), p = plot.calcdata[i][k];
-            return [box.left + full.xaxis._offset + full.xaxis.c2p(p.x), box.top + full.yaxis._offset + full.yaxis.c2p(p.y)]; }""",
+            const i = plot._fullData.findIndex((t) => t.uid === safe), p = plot.calcdata[i][k], y = full['yaxis' + (plot._fullData[i].yaxis ?? 'y').slice(1)];
+            return [box.left + full.xaxis._offset + full.xaxis.c2p(p.x), box.top + y._offset + y.c2p(p.y)]; }""",
             [chart, trace, index],
         )
         return x, y

@@ -45,6 +45,18 @@ def curved(theme: str = "light", **choice: Any) -> dict[str, Any]:
     return state
 
 
+def by_trace(theme: str = "light") -> dict[str, Any]:
+    """Sensitivity by the Hessian's trace, which is negative in some layers; the plan coloured by it."""
+    state = curved(theme, mode="all")
+    rows = state["sensitivity"]["rows"]
+    for row in rows:
+        if row["label"] == "k":
+            row |= {"value": -row["value"], "low": -1.6 * row["value"], "high": -0.4 * row["value"], "text": f"−{row['text']}"}
+    kinds = [{"id": "kl", "label": "Predicted KL"}, {"id": "trace:hessian", "label": "Trace × ‖ΔW‖², Hessian"}]
+    state["sensitivity"] |= {"kind": "trace:hessian", "kinds": kinds, "what": kinds[1]["label"]}
+    return state
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -63,6 +75,8 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "idle_1280": (1280, states.idle, {}),
     "failed_1280": (1280, failed, {}),
     "failed_dark_900": (900, lambda: failed() | {"theme": "dark"}, DARK),
+    "by_trace_1280": (1280, by_trace, {}),
+    "by_trace_dark_900": (900, lambda: by_trace("dark"), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
     **{f"spec_{name}_620": (620, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
     **{f"spec_{name}_dark_900": (900, partial(curved, "dark", **choice), DARK) for name, choice in VIEWS.items()},

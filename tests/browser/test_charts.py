@@ -73,7 +73,7 @@ def test_points_are_reached_by_keyboard(shown: View) -> None:
 
 
 def test_click_on_the_spectrum_selects_the_layer(shown: View) -> None:
-    shown.page.mouse.click(*shown.point(Q1, 5, "spectrum"))
+    shown.page.mouse.click(*shown.point(f"rungs:{Q1}", 2, "spectrum"))
     assert shown.last("select") == {"type": "select", "layers": [Q1], "mode": "replace"}
 
 

@@ -177,7 +177,7 @@ def test_choices_of_the_panels(shown: View) -> None:
     shown.page.get_by_label("Colour by").select_option("trace")
     shown.page.get_by_role("radio", name="KL", exact=True).click()
     shown.page.get_by_role("radio", name="Largest").click()
-    shown.page.get_by_role("radio", name="All layers").click()
+    shown.page.get_by_role("radio", name="All", exact=True).click()
     shown.page.get_by_role("button", name="Measure", exact=True).click()
     shown.page.get_by_role("button", name="Fill the rest").click()
     shown.page.get_by_role("button", name="Pause after this step").click()

@@ -37,6 +37,9 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         eventually(lambda: points(page, "measured") + points(page, "uniform") == len(study.plans()), 30)
         assert time.monotonic() - started < 20
 
+        # sensitivity by curvature
+        page.locator(".pd-sens select").select_option("trace:ggn")
+        eventually(lambda: page.locator(".pd-sens select").input_value() == "trace:ggn")
         # a click on a measured point shows that plan
         before = grid(page)
         click_point(page, "uniform", 0)
@@ -48,6 +51,15 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         # a selected layer brings its spectrum
         page.locator(".pd-grid [role=gridcell]").nth(4).click()
         eventually(lambda: "Block 0 fc1" in page.locator(".pd-spec, .pd-spectrum").first.inner_text())
+        # its other matrix, all layers, and the table, sorted
+        page.get_by_role("radio", name="Gauss–Newton").click()
+        eventually(lambda: page.get_by_role("radio", name="Gauss–Newton").get_attribute("aria-checked") == "true")
+        assert "Block 0 fc1" in page.locator(".pd-curves").inner_text()
+        page.get_by_role("radio", name="All", exact=True).click()
+        eventually(lambda: points(page, "all", "spectrum") == len(study.layers))
+        page.get_by_role("radio", name="Table").click()
+        page.get_by_role("button", name="Trace").click()
+        eventually(lambda: page.locator(".pd-spectable [aria-sort=descending]").inner_text().startswith("Trace"))
         # what it can't do it says
         page.get_by_role("button", name="Copy as Python").click()
         eventually(lambda: "saved report" in page.locator(".pd-banner").inner_text())

@@ -142,5 +142,7 @@ def test_mistakes_are_refused():
         gptq(torch.full((2, 32), torch.inf, dtype=torch.float16), factor, WeightFormat(4, 16))
     with pytest.raises(ParedownError, match="group size 64 does not divide the 32 inputs"):
         gptq(torch.ones(2, 32), factor, WeightFormat(4, 64))
+    with pytest.raises(ParedownError, match="left the range of float32"):
+        gptq(weights(2, 32) * 3e37, inverse_factor(moment_of(32, tokens=6)), WeightFormat(2, 16))
     with pytest.raises(ParedownError, match=r"expected a bool mask \[2, 32\]"):
         gptq(torch.ones(2, 32), factor, WeightFormat(4, 16), mask=torch.ones(2, 31, dtype=torch.bool))

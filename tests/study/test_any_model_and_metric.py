@@ -51,6 +51,8 @@ def test_every_family_runs_with_logits_and_is_exported_with_the_promised_bytes(n
     study, record = run(name, task_of(name, logits=outputs), tmp_path / "study")
     assert record.state == "done"
     assert record.info.loss == "kl"
+    assert all(event.kind != "notice" for event in record.log)  # the spectra of every layer came first
+    assert set(record.curvature) >= {"", *(layer.name for layer in record.layers)}
     uniform = {plan.found_by: record.measurements[plan.digest] for plan in record.plans.values() if plan.found_by.startswith("uniform")}
     assert uniform["uniform int8g16sym"].kl <= uniform["uniform int2g16sym"].kl
     assert all(measured.metric.low is None for measured in record.measurements.values())  # one number gives no interval

@@ -112,11 +112,13 @@ def test_the_grid_has_a_cell_for_every_layer(model: ExplorerModel) -> None:
     assert traits["what_if"]["rows"][placed[0]][0]["cells"][0] == "2"
 
 
-@pytest.mark.parametrize("color_by", ["bits", "sensitivity", "bytes", "output_error", "trace"])
+@pytest.mark.parametrize("color_by", ["bits", "sensitivity", "bytes", "output_error", "trace", "top_eigenvalue", "negative_share"])
 def test_colours_are_steps_of_the_ramp_and_rise_with_the_value(model: ExplorerModel, color_by: str) -> None:
     handle(model, {"type": "color_by", "id": color_by})
     cells = snapshot(model)["plan"]["cells"]
-    assert {cell["color"] for cell in cells.values()} <= set(range(8))
+    known = set(cells) if color_by != "negative_share" else {name for name in cells if "hessian" in model.record.curvature[name]}
+    assert {cells[name]["color"] for name in known} <= set(range(8))
+    assert all(cells[name]["color"] is None for name in set(cells) - known)
     if color_by == "trace":
         ranked = sorted(cells, key=lambda name: model.record.estimates(name).trace.value)
         colors = [cells[name]["color"] for name in ranked]
@@ -222,7 +224,7 @@ def test_spectra_show_the_selected_layers_or_all(model: ExplorerModel) -> None:
     handle(model, {"type": "spectrum_mode", "id": "all"})
     view = spectrum.view(model)
     go.Figure(paper(view["figure"]))
-    assert next(trace for trace in view["figure"]["data"] if trace["uid"] == "all")["customdata"] == names
+    assert set(next(trace for trace in view["figure"]["data"] if trace["uid"] == "all")["customdata"]) == set(names)
 
 
 def test_a_task_without_probabilities_shows_the_loss_first(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@ r"""A spectrum as a curve: how many eigenvalues there are around each value, and
 The axis is `paredown.curvature.smoothing`'s: linear within \(\pm t\), a decade a unit beyond, both signs alike. The curve counts eigenvalues
 per decade of it, so that one eigenvalue on its own is a bump of the same height in every layer, and a layer's size can be read off.
 
-The bulk is the stretch around zero where more than `CROWD` eigenvalues share a decade. What lies beyond it stands alone and is called an
-outlier: an eigenvalue that is known, or a Ritz value, which the Lanczos process only finds there because nothing else is near.
+A Ritz value stands for the eigenvalues around it, so its bump reaches half-way to its neighbours; an eigenvalue's is narrow.
+
+An outlier stands apart from the bulk: below it and the outliers with it lies a gap that chance does not explain. It is at least a factor
+of `GAP`, and `UNLIKELY` times as wide as the median gap of the ten values that follow. Among values that fall at random a gap exceeds k
+medians with a chance of 2⁻ᵏ. A Ritz value that stands for n eigenvalues stands for gaps n times as narrow.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,13 +27,18 @@ from paredown_widgets import numbers
 if TYPE_CHECKING:
     import numpy as np
 
-CROWD = 10.0
-"""Eigenvalues per decade of the axis; an eigenvalue alone makes a bump of at most 6."""
+GAP = 2.0
+"""Between the smallest outlier and the bulk."""
+UNLIKELY = 8.0
+"""Median gaps: less than one gap in 250 is as wide by chance."""
 FLOOR = 0.1
 """Eigenvalues per decade; lower is the smoothing's tail."""
-_WIDTH = 0.07  # deviation of the smoothing of an eigenvalue that stands alone, decades
-_WIDEST = 0.22  # of a Ritz value that stands for many: half the distance to its neighbours, at most this
+_WIDTHS = (0.07, 0.4)  # deviation of the smoothing, decades: of an eigenvalue, and the widest of a Ritz value
+_REACH = 0.4  # of a Ritz value, deviation over the distance to its neighbours
 _LOWEST = 1e-4  # eigenvalues per decade: far below the frame of any plot
+_LARGEST = 20  # eigenvalues among which outliers are looked for
+_FOLLOWING = (3, 10)  # gaps that one is compared with: at least, at most
+_SMALLEST = 1e-12  # a spectrum of zeros still has an axis
 _DECADES = 3  # shown between the linear part and the largest eigenvalue
 
 
@@ -51,12 +60,12 @@ class SymlogAxis:
     def of(cls, known: Iterable[MatrixEstimates]) -> SymlogAxis:
         """An axis for these spectra; its ends stand on a grid, so that it moves only when a value leaves it."""
         values = [value for each in known for value in extremes(each)] or [1.0]
-        top, bottom = max(map(abs, values)) or 1.0, min(values)
+        top, bottom = max(max(map(abs, values)), _SMALLEST), min(values)
         exponent = math.floor(math.log10(top)) - _DECADES
         if bottom < 0:  # room for two decades of negative curvature, but no more than five of the positive side
             exponent = max(min(exponent, math.floor(math.log10(-bottom)) - 1), exponent - 2)
         empty = cls(10.0**exponent, 0.0, 0.0)
-        low, high = min(-0.5, empty.place(bottom) - 0.2), empty.place(max(values)) + 0.25
+        low, high = min(-0.5, empty.place(bottom) - 0.3), empty.place(max(values)) + 0.3
         return cls(empty.linear_within, math.floor(low / 0.25) * 0.25, math.ceil(high / 0.25) * 0.25)
 
     def place(self, value: float) -> float:
@@ -105,13 +114,11 @@ class Curve:
         places: Along the axis, [points].
         count: Mean over the probes, positive, [points].
         deviation: Its standard error over the probes; zeros for an exact spectrum and for a single probe, [points].
-        bulk: Where the bulk begins and ends, values; None where nothing is crowded.
     """
 
     places: np.ndarray
     count: np.ndarray
     deviation: np.ndarray
-    bulk: tuple[float, float] | None
 
 
 @lru_cache(maxsize=2048)
@@ -123,55 +130,58 @@ def curve(density: SpectralDensity, axis: SymlogAxis, points: int = 200) -> Curv
 
     places = np.linspace(axis.low, axis.high, points)
     values = 2 * axis.linear_within * np.sinh(places * math.log(10))
-    each = []  # one curve a probe
-    for nodes, weights in zip(density.nodes, density.weights, strict=True):
-        parts = _alone_and_many(nodes, weights, density, axis)
-        each.append(sum(smooth([x], [w], values, width, linear_within=axis.linear_within)[0] for x, w, width in parts if x))
-    stacked = np.stack(each) * density.dimension
-    count = stacked.mean(0)
-    deviation = stacked.std(0, ddof=1) / len(each) ** 0.5 if len(each) > 1 else np.zeros(points)
-    crowded = count > CROWD
-    peak = int(count.argmax())
-    bulk = None
-    if crowded[peak]:
-        left = int(np.flatnonzero(~crowded[: peak + 1])[-1]) if not crowded[: peak + 1].all() else 0
-        right = peak + int((~crowded[peak:]).argmax()) if not crowded[peak:].all() else points - 1
-        bulk = (axis.value(float(places[left])), axis.value(float(places[right])))
-    return Curve(places, np.maximum(count, _LOWEST), deviation, bulk)
+    widths = [_widths(nodes, axis, density.exact) for nodes in density.nodes]
+    mean, deviation = smooth(density.nodes, density.weights, values, widths, linear_within=axis.linear_within)
+    count, deviation = mean * density.dimension, deviation * density.dimension
+    return Curve(places, np.maximum(count, _LOWEST), deviation)
 
 
-def _alone_and_many(
-    nodes: Sequence[float], weights: Sequence[float], density: SpectralDensity, axis: SymlogAxis
-) -> list[tuple[list[float], list[float], float]]:
-    """Nodes, weights and width of two parts: what stands for few eigenvalues is drawn narrow; Ritz values that stand for many are joined."""
-    if density.exact:
-        return [(list(nodes), list(weights), _WIDTH)]
-    few = [weight * density.dimension <= CROWD for weight in weights]
-    alone, many = ([(x, w) for x, w, is_few in zip(nodes, weights, few, strict=True) if is_few == wanted] for wanted in (True, False))
-    places = [axis.place(x) for x, _ in many]
-    gaps = sorted(right - left for left, right in pairwise(places))
-    width = min(max(gaps[len(gaps) // 2] / 2, _WIDTH), _WIDEST) if gaps else _WIDTH
-    return [([x for x, _ in part], [w for _, w in part], spread) for part, spread in ((alone, _WIDTH), (many, width))]
+def _widths(nodes: Sequence[float], axis: SymlogAxis, exact: bool) -> list[float]:
+    """Deviation of each node's bump."""
+    if exact or len(nodes) < 2:
+        return [_WIDTHS[0]] * len(nodes)
+    places = [axis.place(node) for node in nodes]
+    gaps = [right - left for left, right in pairwise(places)]
+    near = [gaps[0], *((left + right) / 2 for left, right in pairwise(gaps)), gaps[-1]]
+    return [min(max(_REACH * gap, _WIDTHS[0]), _WIDTHS[1]) for gap in near]
 
 
-def outliers(known: MatrixEstimates, bulk: tuple[float, float] | None) -> tuple[int, int]:
-    """How many eigenvalues are known below the bulk, and above it."""
-    if bulk is None:
-        return 0, 0
-    density, ends = known.density, known.eigenvalues
-    found = [[*ends.bottom, *ends.top]] if ends else []
-    if density is not None:
-        found += [_repeated(probe, weights, density) for probe, weights in zip(density.nodes, density.weights, strict=True)]
-    below = max(sum(value < bulk[0] for value in values) for values in found)
-    above = max(sum(value > bulk[1] for value in values) for values in found)
-    return below, above
+@dataclass(frozen=True)
+class Outliers:
+    """Eigenvalues apart from the bulk, on one side of zero.
+
+    Attributes:
+        count: How many.
+        edge: A value between them and the bulk; None where there are none.
+    """
+
+    count: int = 0
+    edge: float | None = None
 
 
-def _repeated(nodes: Sequence[float], weights: Sequence[float], density: SpectralDensity) -> list[float]:
-    """The nodes, each as often as it is an eigenvalue; Ritz values once. Zeros are left out."""
-    if not density.exact:
-        return list(nodes)
-    return [x for x, w in zip(nodes, weights, strict=True) if x for _ in range(max(1, round(w * density.dimension)))]
+def outliers(known: MatrixEstimates, sign: int = 1) -> Outliers:
+    """The outliers above the bulk, or with ``sign=-1`` those below it."""
+    found: list[Outliers] = []
+    if known.eigenvalues:
+        values = known.eigenvalues.top if sign > 0 else known.eigenvalues.bottom
+        found.append(_apart([(sign * value, 1.0) for value in values if sign * value > 0]))
+    if (density := known.density) is not None:
+        each = [
+            sorted(((sign * x, w * density.dimension) for x, w in zip(*probe, strict=True) if sign * x > 0), reverse=True)
+            for probe in zip(density.nodes, density.weights, strict=True)
+        ]
+        found.append(min((_apart(ranked) for ranked in each), key=lambda outliers: outliers.count))  # what every probe finds
+    return max(found, key=lambda outliers: outliers.count, default=Outliers())
+
+
+def _apart(ranked: Sequence[tuple[float, float]]) -> Outliers:
+    """What lies above the lowest gap that chance does not explain, given falling values and how many eigenvalues each stands for."""
+    gaps = [math.log(higher / lower) for (higher, _), (lower, _) in pairwise(ranked)]
+    usual = [gap / max(1.0, n) for gap, (_, n) in zip(gaps, ranked, strict=False)]
+    for last in range(min(_LARGEST, len(gaps) - _FOLLOWING[0]) - 1, -1, -1):
+        if gaps[last] >= max(math.log(GAP), UNLIKELY * statistics.median(usual[last + 1 : last + 1 + _FOLLOWING[1]])):
+            return Outliers(last + 1, math.sqrt(ranked[last][0] * ranked[last + 1][0]))
+    return Outliers()
 
 
 def negative_share(density: SpectralDensity) -> float:

@@ -67,4 +67,7 @@ def as_python(model: ExplorerModel) -> str:
     lines = ["from paredown_widgets import Explorer", "", f"explorer = Explorer({str(model.study.store.folder)!r})"]
     if schemes:
         lines += ["explorer.plan = {", *(f"    {name!r}: {scheme!r}," for name, scheme in schemes.items()), "}"]
+    hessian = [name for name in model.selection if model.record.estimates(name, "hessian").trace]
+    if hessian:
+        lines += [f"explorer.estimate({hessian!r})  # the Hessian: what the study's folder has is not computed again"]
     return "\n".join([*lines, "explorer", ""])

@@ -163,8 +163,8 @@ def queue(model: ExplorerModel, plan: Plan) -> None:
 
 def _estimate(model: ExplorerModel, message: Message) -> None:
     request = hessian_request(model, model.selection)
-    _in_background(model, lambda: ask_hessian(model, request))
     model.hessian_asked = True
+    _in_background(model, lambda: ask_hessian(model, request))
     model.changed()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown_widgets import _assets
+from paredown_widgets import _assets, curvature, sensitivities, sensitivity
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.handlers import handle
@@ -77,21 +77,21 @@ def record(model: ExplorerModel) -> dict[str, Any]:
     """What the file holds: the state, and what each thing that can be clicked leads to."""
     state = {**snapshot(model), "seq": 1, "offline": True, "bundle": ""}
     fronts = {option["id"]: front.view(model, option["id"]) for option in front.options(model)} if model.record.info else {}
-    orders = {}
-    for order in ("model", "largest"):
-        handle(model, {"type": "order", "id": order})
-        orders[order] = snapshot(model)["sensitivity"]
+    kinds = {}
+    for choice in sensitivities.choices(model):
+        model.sensitivity = choice.id
+        kinds[choice.id] = sensitivity.view(model)
+    model.sensitivity = "kl"
     colors = {}
     for option in state["plan"]["color_options"]:
         handle(model, {"type": "color_by", "id": option["id"]})
         colored = snapshot(model)["plan"]
         colors[option["id"]] = {"legend": colored["legend"], "color": {name: cell["color"] for name, cell in colored["cells"].items()}}
     handle(model, {"type": "color_by", "id": "bits"})
-    handle(model, {"type": "order", "id": "model"})
     return {
         "state": state,
         "fronts": fronts,
-        "orders": orders,
+        "sensitivities": kinds,
         "colors": colors,
         "spectra": _spectra(model),
         "groups": model.editor.groups,
@@ -100,17 +100,20 @@ def record(model: ExplorerModel) -> dict[str, Any]:
 
 
 def _spectra(model: ExplorerModel) -> dict[str, Any]:
-    """The spectrum of each layer alone, and of all."""
-    if not model.record.curvature:
-        return {}
-    handle(model, {"type": "spectrum_mode", "id": "all"})
-    spectra = {"*": spectrum.view(model)}
-    handle(model, {"type": "spectrum_mode", "id": "selected"})
-    for name in model.record.curvature:
-        model.selection = [name]
-        spectra[name] = spectrum.view(model)
-    model.selection = []
-    spectra[""] = spectrum.view(model)
+    """Of each matrix the spectrum of each layer alone, of what is shown without a selection, and of all as ridges and as a table."""
+    spectra: dict[str, Any] = {}
+    for matrix in curvature.matrices(model.record):
+        handle(model, {"type": "spectrum_matrix", "id": matrix})
+        views = spectra[matrix] = {}
+        for mode in ("all", "table", "selected"):
+            handle(model, {"type": "spectrum_mode", "id": mode})
+            views[f"*{mode}"] = spectrum.view(model)
+        for name in model.labels:
+            if name in model.record.curvature:
+                model.selection = [name]
+                views[name] = spectrum.view(model)
+        model.selection = []
+    handle(model, {"type": "spectrum_matrix", "id": "auto"})
     return spectra
 
 
@@ -122,7 +125,9 @@ def _plans(model: ExplorerModel) -> dict[str, Any]:
         handle(model, {"type": "load_plan", "digest": digest})
         state = snapshot(model)
         fronts = {option["id"]: _stars(front.view(model, option["id"])) for option in front.options(model)}
-        plans[digest] = {"state": {name: state[name] for name in _OF_A_PLAN}, "fronts": fronts}
+        kept = {name: state[name] for name in _OF_A_PLAN}
+        kept["sensitivity"] |= {"kinds": kept["sensitivity"]["kinds"][:1]}
+        plans[digest] = {"state": kept, "fronts": fronts}
     if before:
         model.load(before, "")
     model.editor.start_from(before)

@@ -10,7 +10,7 @@ const LARGEST_SHOWN = 40;
 export function createSensitivity(ctx) {
   const { link } = ctx;
   const order = segments("Order", (id) => ctx.emit({ type: "order", id }));
-  const kind = h("select", { class: "field flat", "aria-label": "Sensitivity", on: { change: () => ctx.emit({ type: "sensitivity", id: kind.value }) } });
+  const kind = h("select", { class: "field flat", "aria-label": "What the bars show", on: { change: () => ctx.emit({ type: "sensitivity", id: kind.value }) } });
   const unit = h("span");
   const what = h("p", { class: "sub what" }, kind, unit);
   const ticks = h("div", { class: "t" });

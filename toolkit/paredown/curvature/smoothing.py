@@ -38,7 +38,12 @@ def symlog_grid(nodes: Sequence[Sequence[float]], *, linear_within: float, point
 
 
 def smooth(
-    nodes: Sequence[Sequence[float]], weights: Sequence[Sequence[float]], grid: np.ndarray, bandwidth: float, *, linear_within: float
+    nodes: Sequence[Sequence[float]],
+    weights: Sequence[Sequence[float]],
+    grid: np.ndarray,
+    bandwidth: float | Sequence[Sequence[float]],
+    *,
+    linear_within: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""The density on a grid: a Gaussian of the bandwidth for every node, on the symmetric-logarithmic axis.
 
@@ -48,7 +53,7 @@ def smooth(
         nodes: One sequence a probe.
         weights: One sequence a probe.
         grid: Eigenvalues [points], as of `symlog_grid`.
-        bandwidth: Deviation of the Gaussian, in decades.
+        bandwidth: Deviation of the Gaussian, in decades: one for all nodes, or one for each, a sequence a probe.
         linear_within: t of the axis.
 
     Returns:
@@ -56,9 +61,10 @@ def smooth(
     """
     at = symlog(grid, linear_within)
     each = []
-    for x, w in zip(nodes, weights, strict=True):
-        distance = (at[:, None] - symlog(np.asarray(x, float), linear_within)) / bandwidth
-        each.append(np.exp(-0.5 * distance**2) @ np.asarray(w, float) / (bandwidth * math.sqrt(2 * math.pi)))
+    widths = bandwidth if isinstance(bandwidth, Sequence) else [[bandwidth]] * len(nodes)
+    for x, w, width in zip(nodes, weights, widths, strict=True):
+        distance = (at[:, None] - symlog(np.asarray(x, float), linear_within)) / width
+        each.append(np.exp(-0.5 * distance**2) @ (np.asarray(w, float) / np.asarray(width) / math.sqrt(2 * math.pi)))
     stacked = np.stack(each)
     error = stacked.std(0, ddof=1) / len(stacked) ** 0.5 if len(stacked) > 1 else np.zeros(len(at))
     return np.maximum(stacked.mean(0), FLOOR), error

@@ -11,6 +11,7 @@ U upper triangular. The cost of all decisions together is exactly \(\sum_i \|e_i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -177,8 +178,24 @@ class Sweep:
         return restore(self.columns, self.order)
 
     def cost(self) -> float:
-        """tr(Δ H Δᵀ) of all decisions: mean squared error of the outputs a token, and λ‖Δ‖²."""
-        return float(self.errors.square().sum(dtype=torch.float64))
+        """tr(Δ H Δᵀ) of all decisions: mean squared error of the outputs a token, and λ‖Δ‖².
+
+        Raises:
+            ParedownError: If the compensation left the range of float32, which takes weights or moments of absurd size.
+        """
+        unit = float(self.errors.abs().amax())
+        if not math.isfinite(unit):
+            raise ParedownError(
+                "making up for errors left the range of float32; look for absurd weights or second moments, or round to nearest"
+            )
+        return unit**2 * float((self.errors / (unit or 1.0)).square().sum(dtype=torch.float64))
+
+
+def cost(change: Tensor, factor: InverseFactor) -> float:
+    """tr(Δ H Δᵀ) of any change of the weight, float32 [out, in]."""
+    unit = float(change.abs().amax()) or 1.0
+    relative = change / unit
+    return unit**2 * float((relative @ factor.damped * relative).sum(dtype=torch.float64))
 
 
 def restore(columns: Tensor, order: Tensor) -> Tensor:

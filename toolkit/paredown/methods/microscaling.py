@@ -5,7 +5,7 @@ r"""MXFP4 and NVFP4: E2M1 floats in short blocks that share a scale, emulated ex
 | MXFP4 | 32 | E8M0, a power of two | none | 4.25 |
 | NVFP4 | 16 | E4M3 | float32 | 4.5, and 32 a tensor |
 
-- MXFP4 (OCP Microscaling Formats specification 1.0, 2023, section 6.3): the scale is the largest power of two in the block's
+- MXFP4 (OCP Microscaling Formats specification 1.0, 2023; Rouhani et al., 2023, algorithm 1): the scale is the largest power of two in the block's
   largest magnitude divided by that of the largest E2M1 float, \(X = 2^{\lfloor \log_2 \max|w| \rfloor - 2}\). What exceeds 6 X,
   which a maximum between 6 and 8 X does, saturates.
 - NVFP4 (NVIDIA, Pretraining Large Language Models with NVFP4, 2025): tensor scale \(g = \max|W| / (6 \cdot 448)\), so that the

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
-from paredown.methods.error_feedback import InverseFactor, Sweep, restore
+from paredown.methods.error_feedback import InverseFactor, Sweep, cost, restore
 from paredown.methods.gptq import Compensated, gptq
 from paredown.methods.masks import NOfM, Pattern, Rows, Unstructured, select
 from paredown.methods.pruning import Pruned
@@ -49,12 +49,12 @@ def sparse_gpt(weight: Tensor, factor: InverseFactor, pattern: Pattern, *, block
     for step in sweep.steps():
         sweep.decide(step, torch.where(chooser.kept(step), sweep.columns[step], 0.0))
     mask, swept = chooser.mask(), sweep.weight()
+    swept_cost = sweep.cost()
     if not steps:
-        return Pruned(swept, mask, sweep.cost() / 2, factor.note)
+        return Pruned(swept, mask, swept_cost / 2, factor.note)
     weight = weight.detach().to(torch.float32)
     pruned = refit(weight, swept, mask, factor, steps=steps)
-    change = pruned - weight
-    return Pruned(pruned, mask, float((change @ factor.damped * change).sum(dtype=torch.float64)) / 2, factor.note)
+    return Pruned(pruned, mask, cost(pruned - weight, factor) / 2, factor.note)
 
 
 def sparse_gptq(
@@ -78,8 +78,7 @@ def sparse_gptq(
     """
     pruned = sparse_gpt(weight, factor, pattern, block=block)
     rounded = gptq(pruned.weight, factor, format, solver, mask=pruned.mask)
-    change = dequantize(rounded.quantized) - weight.detach().to(torch.float32)
-    return replace(rounded, cost=float((change @ factor.damped * change).sum(dtype=torch.float64)))
+    return replace(rounded, cost=cost(dequantize(rounded.quantized) - weight.detach().to(torch.float32), factor))
 
 
 class _Chooser:

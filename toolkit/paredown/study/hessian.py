@@ -220,7 +220,8 @@ class _Work:
                 done += 1
                 density = self.journal.record.estimates(layer.name, "hessian").density
                 fits = [ground.quadratic_fit(index, density)] if ground is not None and "fit" in self._missing(layer, samples) else []
-                self.journal.write("curvature", layer=layer.name, done=done, total=len(self.layers), payload=fits)
+                kind = "curvature" if fits else "progress"
+                self.journal.write(kind, layer=layer.name, done=done, total=len(self.layers), payload=fits)
                 self.between()
 
     def _missing(self, layer: LayerRef, samples: int) -> set[CurvatureQuantity]:

@@ -17,6 +17,7 @@ from paredown_widgets.run import state_of
 Json = dict[str, Any]
 SERIES = (("a", "solid"), ("b", "5px,2px"), ("c", "1.5px,2px"))
 """Colour and dash of the layers that are shown together."""
+_TIGHT = 0.17  # share of the width that the words on outliers need
 _STRIP = (0.085, 0.03)  # share of the height for one layer's rungs, and for the gap below the plot
 
 
@@ -86,8 +87,7 @@ def _legend(model: ExplorerModel, name: str, matrix: CurvatureMatrix, *, alone: 
         bias = curvature.bias_words(known.eigenvalues)
         words.append(f"λmax {numbers.quantity(top)}" + (f" ({bias})" if bias and alone else "*" if bias else ""))
     if known.density and not alone:  # one layer alone has this in its plot
-        _, above = outliers(known, _curve(known, SymlogAxis.of([known])).bulk)
-        words.append(f"{above} outlier{'s' * (above != 1)}")
+        words.append(_outlier_words(known))
     if matrix == "hessian" and not alone and (share := curvature.negative(model, name)) is not None:
         words.append(f"{curvature.share_words(share)} negative")
     trust = None if alone else curvature.trust(model, name)
@@ -194,8 +194,9 @@ def spectrum_figure(model: ExplorerModel, names: list[str], matrix: CurvatureMat
         share = curvature.negative(model, alone) if alone and matrix == "hessian" else None
         notes.append(_negative_side(place, share))
         if alone:
-            notes += _bulk_names(known[alone], curves[alone], place)
-            shapes += _bulk_edge(curves[alone], place, base)
+            words, edge = _bulk_edge(known[alone], place, base)
+            notes += words
+            shapes += edge
     at, words = place.ticks()
     x_axis = axis(
         f"Eigenvalue (symmetric log, linear within ±{decade(place.linear_within)})", range=[place.low, place.high],
@@ -327,25 +328,32 @@ def _furniture(place: SymlogAxis, base: float) -> list[Json]:
     ]  # fmt: skip
 
 
-def _bulk_edge(drawn: Curve, place: SymlogAxis, base: float) -> list[Json]:
-    if drawn.bulk is None:
-        return []
-    at = rounded(place.place(drawn.bulk[1]))
-    return [{"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": base, "y1": 1, "line": {"color": token("line-strong"), "width": 1, "dash": "3px,3px"}, "layer": "below"}]  # fmt: skip
-
-
 def _negative_side(place: SymlogAxis, share: float | None) -> Json:
     words = "negative curvature" + (f", {curvature.share_words(share)}" if share is not None else "")
     return note(words, "over", x=place.low, y=1, yref="paper", xanchor="left", yanchor="top", xshift=3, yshift=2)
 
 
-def _bulk_names(known: MatrixEstimates, drawn: Curve, place: SymlogAxis) -> list[Json]:
-    if drawn.bulk is None:
-        return []
-    _, above = outliers(known, drawn.bulk)
-    text = f"{above} outlier{'s' * (above != 1)}" if above else "no outliers"
-    where = {"x": rounded(place.place(drawn.bulk[1])), "y": 1, "yref": "paper", "yanchor": "top", "yshift": 2}
-    return [note("bulk", xanchor="right", xshift=-4, **where), note(text, xanchor="left", xshift=4, **where)]
+def _outlier_words(known: MatrixEstimates) -> str:
+    count = outliers(known).count
+    return f"{count or 'no'} outlier{'s' * (count != 1)}"
+
+
+def _bulk_edge(known: MatrixEstimates, place: SymlogAxis, base: float) -> tuple[list[Json], list[Json]]:
+    """Where the bulk ends and the outliers begin, by name and as a line."""
+    edge = outliers(known).edge
+    above = {"y": 1, "yref": "paper", "yanchor": "top", "yshift": 2}
+    if edge is None:
+        return [note(_outlier_words(known), x=1, xref="paper", xanchor="right", xshift=-3, **above)], []
+    at = rounded(place.place(edge))
+    line = {"color": token("line-strong"), "width": 1, "dash": "3px,3px"}
+    tight = place.high - place.place(edge) < _TIGHT * (place.high - place.low)
+    where = (
+        {"x": 1, "xref": "paper", "xanchor": "right", **above, "yshift": -11}
+        if tight
+        else {"x": at, "xanchor": "left", "xshift": 4, **above}
+    )
+    names = [note("bulk", x=at, xanchor="right", xshift=-4, **above), note(_outlier_words(known), **where)]
+    return names, [{"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": base, "y1": 1, "line": line, "layer": "below"}]
 
 
 def all_figure(model: ExplorerModel, matrix: CurvatureMatrix | None = None) -> Json:

@@ -88,7 +88,10 @@ def paper(figure: Json) -> Json:
         if key[1:5] == "axis"
     }
     data = [
-        {**trace, "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith(("rungs:", "half:"))}
+        {
+            **trace,
+            "showlegend": "name" in trace and trace.get("uid") != "band" and not str(trace.get("uid")).startswith(("rungs:", "half:")),
+        }
         for trace in figure["data"]
     ]
     return resolve({"data": data, "layout": {**shared, **own, **axes, "margin": {"l": 60, "r": 20, "t": 60, "b": 50}}})

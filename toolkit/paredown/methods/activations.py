@@ -1,0 +1,145 @@
+r"""Activations on an integer grid: a range found beforehand, learned in training (PACT), or taken from each token.
+
+Emulated: values are rounded to the grid and stay floats. Ranges are those of `paredown.methods.grid.Grid`, widened to hold zero
+(padding and ReLU give exact zeros), but for PACT, whose learned ends are free as published.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paredown.errors import ParedownError
+from paredown.methods.grid import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Ends of a static range; what lies outside is clipped.
+
+    Attributes:
+        low: At most zero.
+        high: At least zero.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not self.low <= 0 <= self.high:
+            raise ParedownError(f"a range holds zero, got {self.low} to {self.high}")
+
+
+def percentile_range(activations: Tensor, percentile: float = 99.99) -> Range:
+    """The range between the percentiles 100 - p and p of calibration data, widened to hold zero.
+
+    Percentiles are those of the sorted values without interpolation; 100 takes the extremes.
+
+    Args:
+        activations: Of real tokens, any shape and floating type.
+        percentile: Above 50, at most 100.
+
+    Raises:
+        ParedownError: If there are no activations, or they hold NaN or infinite values, or the percentile is out of range.
+    """
+    if not 50 < percentile <= 100:
+        raise ParedownError(f"the percentile is above 50 and at most 100, got {percentile}")
+    values = activations.detach().to(torch.float32).flatten()
+    if not values.numel() or not torch.isfinite(values).all():
+        raise ParedownError(
+            "expected finite activations of at least one token; run the calibration in float32, or leave failing samples out"
+        )
+    outside = int(values.numel() * (1 - percentile / 100))
+    tail = outside + 1
+    low, high = values.topk(tail, largest=False).values[-1], values.topk(tail).values[-1]
+    return Range(min(float(low), 0.0), max(float(high), 0.0))
+
+
+def quantize_static(activations: Tensor, range: Range, bits: int) -> Tensor:
+    """The nearest values of the asymmetric grid over a static range; infinite activations become its ends, NaN stays NaN.
+
+    Args:
+        activations: Any shape and floating type.
+        range: What `percentile_range` found.
+        bits: 2 to 8.
+    """
+    grid = _grid(bits, symmetric=False)
+    values = activations.to(torch.float32)
+    scale, zero = grid.cover(values.new_tensor(range.low), values.new_tensor(range.high))
+    return (grid.encode(values, scale, zero) - zero).mul_(scale).to(activations.dtype)
+
+
+def quantize_per_token(activations: Tensor, bits: int, *, symmetric: bool = True) -> Tensor:
+    """The nearest values of the grid over each token's own range: nothing to calibrate, nothing clipped.
+
+    A token that is not finite everywhere is left as it is, for it has no range.
+
+    Args:
+        activations: [..., in], any floating type.
+        bits: 2 to 8.
+        symmetric: Without a zero point, as integer kernels want it.
+    """
+    grid = _grid(bits, symmetric)
+    tokens = activations.to(torch.float32).reshape(-1, 1, activations.shape[-1])
+    scale, zero = grid.span(tokens)
+    rounded = (grid.encode(tokens, scale, zero) - zero).mul_(scale)
+    rounded = torch.where(torch.isfinite(tokens).all(dim=-1, keepdim=True), rounded, tokens)
+    return rounded.reshape(activations.shape).to(activations.dtype)
+
+
+def pact(activations: Tensor, low: Tensor, high: Tensor, bits: int, *, plus: bool = True) -> Tensor:
+    r"""Clip to a learned range and round to its \(n = 2^b - 1\) steps (PACT, Choi et al., 2018; two-sided, as IBM's fms-model-optimizer has it).
+
+    \[ z = \operatorname{clamp}\!\left(\frac{x - l}{s}, 0, n\right), \quad s = \frac{h - l}{n}, \quad y = l + s \lfloor z \rceil. \]
+
+    Gradients: of x straight through inside the range, none outside; of h the sum of the gradients above the range, of l of those
+    below. PACT+ adds what moving an end does to the rounding error of the values inside: \((\lfloor z \rceil - z)/n\) to h, its
+    negative to l.
+
+    Args:
+        activations: Any shape.
+        low: l, scalar, with gradient where it is learned; below ``high``.
+        high: h, likewise.
+        bits: 2 to 8.
+        plus: Whether to use the gradient of PACT+.
+
+    Raises:
+        ParedownError: If the range is empty.
+    """
+    _grid(bits, symmetric=False)
+    if not bool(low < high):
+        raise ParedownError(f"the learned range is empty: {float(low)} to {float(high)}; lower its learning rate, or calibrate it again")
+    result = _Pact.apply(activations, low, high, (1 << bits) - 1, plus)
+    assert isinstance(result, Tensor)
+    return result
+
+
+class _Pact(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, low: Tensor, high: Tensor, steps: int, plus: bool) -> Tensor:
+        ctx.save_for_backward(values, low, high)
+        ctx.steps, ctx.plus = steps, plus
+        scale = (high - low) / steps
+        return ((values - low) / scale).clamp(0, steps).round() * scale + low
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        (gradient,) = gradients
+        values, low, high = ctx.saved_tensors
+        above, below = values >= high, values <= low
+        inside = gradient * ~(above | below)
+        of_low, of_high = (gradient * below).sum(), (gradient * above).sum()
+        if ctx.plus:
+            place = (values - low) / (high - low) * ctx.steps
+            moved = (inside * (place.round() - place)).sum() / ctx.steps
+            of_low, of_high = of_low - moved, of_high + moved
+        return inside, of_low.view_as(low), of_high.view_as(high), None, None
+
+
+def _grid(bits: int, symmetric: bool) -> Grid:
+    if not 2 <= bits <= 8:
+        raise ParedownError(f"activations have 2 to 8 bits, got {bits}")
+    return Grid(bits, symmetric)
