@@ -181,6 +181,24 @@ def test_a_plan_larger_than_the_cache_is_still_applied():
     assert unchanged(model, before)
 
 
+def test_what_needs_the_inputs_is_taken_from_those_who_kept_it():
+    model = CASES["bert"].build()
+    layers = [layer for layer in find_layers(model) if layer.kind == "linear"]
+    before, asked = snapshot(model), []
+    gptq = Scheme.parse("int3g32-gptq")
+
+    def kept(layer, scheme):
+        asked.append((layer.name, scheme))
+        return compress(weight_of(model, layer), Scheme(scheme.weight))
+
+    variants = Variants(model, layers, kept=kept)
+    with variants.applied({layers[0].name: gptq, layers[1].name: INT3}), variants.applied({layers[0].name: gptq}):
+        expected = dequantize(quantize(before[f"{layers[0].name}.weight"], INT3.weight))
+        assert torch.equal(weight_of(model, layers[0]), expected)
+    assert asked == [(layers[0].name, gptq)]
+    assert unchanged(model, before)
+
+
 @pytest.mark.parametrize(
     "apply", [lambda m, ls, s: compress_(m, ls, s), lambda m, ls, s: Variants(m, ls).applied(s).__enter__()], ids=["packed", "in place"]
 )
@@ -212,6 +230,10 @@ class TestRefusals:
             r"model\.layers\.1\.mlp\.down_proj by int3g32: the weight holds NaN",
             model,
         )
+
+    def test_schemes_whose_inputs_nobody_knows(self, apply):
+        name = "model.layers.1.mlp.down_proj"
+        self.refused(apply, {name: Scheme.parse("int4g32+eora4")}, rf"{name} by int4g32\+eora4: .* not at hand; calibrate the layer")
 
     def test_a_tied_name_with_the_layer_that_decides(self, apply):
         model = CASES["qwen2"].build()

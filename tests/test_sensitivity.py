@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 from paredown.calibration import Captured, Part
 from paredown.curvature import ratio
 from paredown.errors import ParedownError
+from paredown.methods import compress, dequantize
 from paredown.sensitivity import price, shrunk
+from paredown.sizes import layer_bytes
 from paredown.specs import KEEP, LayerRef, Scheme
 
 LAYER = LayerRef("layer", "linear", "q", "block", (8, 64), "float32")
@@ -43,8 +45,6 @@ def test_candidates_come_with_rising_bytes_and_falling_damage():
 
 def test_prediction_is_the_quadratic_form_of_the_rounding_error():
     """Against float64 sums over samples, from the definition."""
-    from paredown.methods import compress, dequantize
-
     seen = captured()
     candidates = priced(seen)
     parts = seen.batches[0][0]
@@ -70,6 +70,45 @@ def test_a_group_size_that_does_not_divide_is_said_in_the_candidate():
     _, candidate = priced(captured(), schemes=[Scheme.parse("int4g128")])
     assert str(candidate.effective) == "int4g64"
     assert "128" in candidate.note
+
+
+FAMILIES = ["int3g32", "int3g32-gptq", "nf3g32", "int4g32+2:4", "int4g32-gptq+2:4", "2:4-wanda", "50%-sparsegpt", "int3g32+eora4", "svd8:8"]
+
+
+def test_every_family_is_priced_by_what_it_really_changes():
+    """Against float64 sums over samples, from the definition."""
+    seen, kept = captured(), []
+    schemes = [Scheme.parse(text) for text in FAMILIES]
+    _, *candidates = price(LAYER, weight(), seen, torch.ones(40), schemes, kept.append)
+    parts = seen.batches[0][0]
+    x = parts.inputs.double().flatten(0, 1)
+    made = {one.scheme: one for one in kept}
+    assert set(made) == {scheme for scheme in schemes if scheme.needs_inputs}
+    for candidate in candidates:
+        found = made.get(candidate.effective) or compress(weight(), candidate.effective)
+        error = (dequantize(found) - weight()).double()
+        outputs = float((x @ error.T).square().sum() / (x @ weight().double().T).square().sum())
+        assert candidate.output_error == pytest.approx(outputs, rel=1e-4)
+        assert candidate.weight_error == pytest.approx(float(error.square().sum()), rel=1e-5)
+        assert candidate.loss_increase > 0
+        assert candidate.bytes == layer_bytes(LAYER, candidate.scheme)
+
+
+def test_gptq_is_priced_below_rounding_to_nearest():
+    parsed = [Scheme.parse("int3g32"), Scheme.parse("int3g32-gptq")]
+    correlated = captured()
+    mixing = torch.randn(64, 64, generator=torch.Generator().manual_seed(5)) @ torch.diag(torch.arange(1, 65) ** -1.0)
+    inputs = correlated.batches[0][0].inputs @ mixing
+    correlated = Captured(LAYER, ((Part("dense", inputs, correlated.batches[0][0].gradients, None),),))
+    _, nearest, compensated = priced(correlated, schemes=parsed)
+    assert compensated.output_error < nearest.output_error
+    assert compensated.loss_increase < nearest.loss_increase
+
+
+def test_what_a_method_did_about_its_inputs_is_said_in_the_candidate():
+    _, candidate = priced(captured(samples=2), schemes=[Scheme.parse("int4g128-gptq")])
+    assert "the group size 128 does not divide" in candidate.note
+    assert "6 tokens for 64 inputs" in candidate.note
 
 
 def test_a_layer_that_is_offered_nothing_is_kept():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -107,3 +108,37 @@ def test_wider_codes_and_smaller_groups_take_more():
 def test_no_torch_is_imported():
     program = "import sys, paredown.sizes; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("scheme", "bits"),
+    [
+        ("int4g64sym+2:4", 3 + 16 / 64),
+        ("nf4g64", 4.127),
+        ("nf3g64", 3.127),
+        ("2:4", 17),
+        ("int4g64sym+50%", 3 + 16 / 64 + 32 / 4096),
+        ("int3g64sym+eora64", 3 + 16 / 64 + 16 * 2 * 64 / 4096),
+        ("svd64:8", (8 + 24 / 64) * 2 * 64 / 4096),
+    ],
+)
+def test_bits_a_weight_of_pruned_and_corrected_layers(scheme, bits):
+    large = layer(4096, 4096)
+    assert sizes.layer_bytes(large, Scheme.parse(scheme)) * 8 / large.parameters == pytest.approx(bits, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "given_", "reason"),
+    [
+        ("linear", "int3g64+eora200", "int3g32+eora4", r"rank 200 is more than \[4, 96\] has; 4 is used; the group size 64"),
+        ("embedding", "int4g32-gptq", "int4g32-mse", "no input second moment; mse instead"),
+        ("embedding", "2:4-sparsegpt+eora2", "2:4+svd2", "magnitude and svd instead"),
+        ("embedding", "nf4g32+eora2:8", "nf4g32+svd2:8", "svd instead"),
+        ("conv1d", "nf4g64-rtn", "nf4g32", "the group size 64"),
+    ],
+)
+def test_what_a_layer_can_not_have_is_replaced_with_a_reason(kind, asked, given_, reason):
+    found, why = sizes.fit(Scheme.parse(asked.replace("-rtn", "")), layer(4, 96, kind=kind))
+    assert str(found) == given_
+    assert re.search(reason, why)
+    assert sizes.fit(found, layer(4, 96, kind=kind)) == (found, "")

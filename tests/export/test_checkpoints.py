@@ -11,9 +11,11 @@ from safetensors import safe_open
 
 from paredown import sizes
 from paredown.apply import Variants, compress_, stored_tensors
+from paredown.calibration import LayerStats
 from paredown.errors import ParedownError
 from paredown.export import best_format, compressed_tensors, load_plan, native, write
-from paredown.layers import find_layers
+from paredown.layers import find_layers, weight_of
+from paredown.methods import Inputs, compress
 from paredown.models import LoadedModel
 from paredown.specs import KEEP, Plan, Scheme, fused_groups
 from tiny_models import CASES
@@ -101,6 +103,61 @@ def test_the_size_model_is_the_files_size(name, texts, dtype, tmp_path):
     for format, weights in (("compressed-tensors", compressed_tensors.WEIGHTS), ("paredown", native.WEIGHTS)):
         folder = write(loaded(model, dtype), layers, plan, tmp_path / format, format)
         assert (folder / weights).stat().st_size == plan.bytes
+
+
+EVERY = [
+    "nf4g64", "int4g64sym-gptq+2:4", "int3g32+eora4", "50%", "int4g32-mse+30%+svd2:8", "2:4-sparsegpt", "nf3+4:8-wanda+eora3:4",
+    "svd6", "int8g64+eora2", "int2g16sym+25%", "keep",
+]  # fmt: skip
+
+
+def with_inputs(model):
+    """Weights that need their inputs, of inputs that are random and correlated."""
+
+    def kept(layer, scheme):
+        x = torch.randn(50, layer.shape[1], generator=torch.Generator().manual_seed(len(layer.name))).cumsum(1)
+        inputs = Inputs(LayerStats(layer.name, 50, x.T @ x / 50, x.abs().amax(0)))
+        return compress(weight_of(model, layer), scheme, inputs, dtype=getattr(torch, layer.dtype))
+
+    return kept
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "qwen2", "whisper"])
+def test_our_own_format_holds_every_scheme_of_the_grammar_to_the_byte(name, dtype, tmp_path):
+    case = CASES[name]
+    model = case.build().to(getattr(torch, dtype)).float()
+    layers = find_layers(model, dtype=dtype)
+    plan = plan_of(model, layers, EVERY, dtype)
+    kept = with_inputs(model)
+    folder = native.write(loaded(model, dtype), layers, plan, tmp_path / "out", kept)
+    assert (folder / native.WEIGHTS).stat().st_size == plan.bytes
+    reloaded = native.load(folder)
+    with Variants(model, layers, kept=kept).applied(plan.schemes):
+        expected = logits(model, case.inputs())
+    assert relative_error(logits(reloaded, case.inputs()), expected) < 1e-5
+    twin = copy.deepcopy(model)
+    compress_(twin, layers, plan.schemes, kept)
+    assert relative_error(logits(twin, case.inputs()), expected) < 1e-5
+
+
+def test_what_gptq_found_is_plain_integers_for_transformers(tmp_path):
+    case = CASES["bert"]
+    model = case.build()
+    layers = find_layers(model)
+    plan = loadable_plan(model, layers, ["int3g64sym-gptq"])
+    kept = with_inputs(model)
+    folder = write(loaded(model), layers, plan, tmp_path / "out", "compressed-tensors", kept)
+    with Variants(model, layers, kept=kept).applied(plan.schemes):
+        expected = logits(model, case.inputs())
+    assert relative_error(logits(type(model).from_pretrained(folder), case.inputs()), expected) < 1e-5
+
+
+def test_what_needs_inputs_that_nobody_kept_is_refused(model, layers, tmp_path):
+    name = "bert.pooler.dense"
+    with pytest.raises(ParedownError, match=rf"{name} by int4g64-gptq: .*second moment of the layer's inputs, which is not at hand"):
+        native.write(loaded(model), layers, Plan("tiny", "0" * 16, {name: Scheme.parse("int4g64-gptq")}, 0), tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_half_precision_is_widened_exactly(tmp_path):
@@ -222,6 +279,9 @@ REFUSALS = [
     ("bert", "bert.embeddings.word_embeddings", "int4g64sym", "embeddings of 8 bits alone, not of 4"),
     ("qwen2", "model.embed_tokens", "int3", "embeddings of 8 bits alone, not of 3"),
     ("bert", "bert.encoder.layer.0.output.dense", "int4g64", "packed zero points; use the symmetric int4g64sym"),
+    ("bert", "bert.encoder.layer.0.output.dense", "nf4g64", "no NormalFloat, as nf4g64 has"),
+    ("bert", "bert.encoder.layer.0.output.dense", "int4g64sym+2:4", "no pruned weights"),
+    ("bert", "bert.encoder.layer.0.output.dense", "int4g64sym+svd4", "no low-rank factors"),
     ("gpt2", "transformer.h.0.mlp.c_fc", "int8", "no compressed Conv1D"),
     ("t5", "encoder.block.0.layer.0.SelfAttention.o", "int4sym", "initialisation of T5Stack fails on packed layers"),
     ("wav2vec2", "wav2vec2.feature_projection.projection", "int4sym", "initialisation of Wav2Vec2Model fails on packed layers"),
@@ -346,8 +406,8 @@ def test_what_does_not_load_again_is_not_kept(model, layers, plan, tmp_path, mon
 
     right = checkpoint.layer_state
 
-    def wrong(layer, scheme, packed):
-        state = right(layer, scheme, packed)
+    def wrong(layer, made):
+        state = right(layer, made)
         return {name: tensor + 1 if name == "bert.pooler.dense.weight_scale" else tensor for name, tensor in state.items()}
 
     monkeypatch.setattr("paredown.export.checkpoint.layer_state", wrong)

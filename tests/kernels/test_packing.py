@@ -3,14 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32, unpack_from_int32
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paredown.calibration import LayerStats
 from paredown.errors import ParedownError
 from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
-from paredown.methods import compress, dequantize
-from paredown.specs import BITS, Scheme, WeightFormat
+from paredown.methods import Inputs, compress, dequantize
+from paredown.sizes import fit
+from paredown.specs import BITS, LayerRef, Scheme, WeightFormat
 from reference.quantization import pack_row
+from some_schemes import any_schemes
 
 
 @st.composite
@@ -93,3 +96,40 @@ def test_embedding_looks_up_the_dequantized_rows(case):
     quantized, packed = case
     ids = torch.tensor([[0, 5, 36], [36, 36, 1]])
     assert torch.equal(reference.embedding(ids, packed), dequantize(quantized)[ids])
+
+
+def made_of(scheme, out, inputs, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(9, inputs, generator=generator)
+    layer = LayerRef("layer", "linear", "fc1", "", (out, inputs), "float32")
+    stats = Inputs(LayerStats("layer", 9, x.T @ x / 9, x.abs().amax(0)))
+    return compress(torch.randn(out, inputs, generator=generator), fit(scheme, layer)[0], stats)
+
+
+@settings(deadline=None)
+@given(any_schemes(), st.integers(1, 20), st.integers(1, 150), st.integers(0, 9))
+def test_every_scheme_comes_back_and_computes(scheme, out, inputs, seed):
+    made = made_of(scheme, out, inputs, seed)
+    packed, weight = pack(made), dequantize(made)
+    found = unpack(packed)
+    assert torch.equal(dequantize(found), weight)
+    assert found.mask is made.mask is None or torch.equal(found.mask, made.mask)
+    assert torch.equal(reference.dequantize(packed), weight)
+    x, ids = torch.randn(3, inputs), torch.tensor([0, out - 1])
+    torch.testing.assert_close(reference.linear(x, packed), x @ weight.T, rtol=1e-4, atol=1e-4)
+    assert torch.equal(reference.embedding(ids, packed), weight[ids])
+
+
+def test_offsets_say_where_each_row_of_an_unstructured_weight_begins():
+    made = made_of(Scheme.parse("int4g16+70%"), 6, 48, 0)
+    tensors = pack(made).tensors
+    codes = unpack_codes(tensors["weight_packed"], 4, int(made.mask.sum()))[0]
+    for row, start in enumerate(tensors["weight_offsets"].tolist()):
+        own = made.numbers.codes[row][made.mask[row]]
+        assert torch.equal(codes[start : start + len(own)], own)
+
+
+def test_four_bits_at_two_of_four_are_three_bits_a_weight():
+    tensors = pack(made_of(Scheme.parse("int4g64sym+2:4"), 32, 128, 0)).tensors
+    numbers = tensors["weight_packed"].nbytes + tensors["weight_mask"].nbytes
+    assert 8 * numbers == 3 * 32 * 128

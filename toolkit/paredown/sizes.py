@@ -130,7 +130,7 @@ def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
             for name, used in (("magnitude", scheme.solver in ("wanda", "sparsegpt")), ("mse", scheme.solver == "gptq"), ("svd", low_rank))
             if used
         )
-        notes.append(f"the rows of an embedding are looked up and have no input second moment; {taken} is used")
+        notes.append(f"the rows of an embedding are looked up and have no input second moment; {taken} instead")
     if low_rank is not None and low_rank.rank > min(layer.shape):
         notes.append(f"rank {low_rank.rank} is more than {list(layer.shape)} has; {min(layer.shape)} is used")
         low_rank = replace(low_rank, rank=min(layer.shape))

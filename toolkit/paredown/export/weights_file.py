@@ -44,5 +44,7 @@ def write_weights(path: Path, tensors: Mapping[StoredTensor, Callable[[], Tensor
             # our own mistakes: anything else would write a file that nobody can read
             assert tuple(tensor.shape) == stored.shape, stored
             assert tensor.dtype is getattr(torch, stored.dtype), stored
-            file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            # a copy: "contiguous" leaves the stride of a single number as it is, and then it can't be seen as bytes
+            flat = tensor.detach().cpu().reshape(-1).clone(memory_format=torch.contiguous_format)
+            file.write(flat.view(torch.uint8).numpy().data)
     return 8 + length + end

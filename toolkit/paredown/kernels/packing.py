@@ -191,7 +191,7 @@ def unpack_codes(words: Tensor, bits: int, columns: int) -> Tensor:
     rows = words.shape[0]
     if not columns:
         return words.new_zeros((rows, 0), dtype=torch.uint8)
-    data = words.contiguous().view(torch.uint8)
+    data = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)  # even where a side of 1 has an odd stride
     eights = torch.zeros((rows, -(-columns // 8), 8), dtype=torch.uint8, device=words.device)
     length = eights.shape[1] * bits
     data = torch.nn.functional.pad(data, (0, length - data.shape[1]))  # negative where the last word is padding

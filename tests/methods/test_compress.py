@@ -1,0 +1,132 @@
+"""One scheme on one weight: the order of its parts, and what is said of the inputs."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paredown.calibration import LayerStats
+from paredown.errors import ParedownError
+from paredown.methods import Inputs, compress, dequantize, quantize
+from paredown.methods.compress import pattern_of
+from paredown.methods.masks import follows
+from paredown.sizes import fit
+from paredown.specs import LayerRef, Scheme
+from some_schemes import any_schemes
+
+OUT, IN = 24, 64
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def of_inputs(x):
+    return Inputs(LayerStats("layer", len(x), x.T @ x / max(len(x), 1), x.abs().amax(0)))
+
+
+@pytest.fixture(scope="module")
+def weight():
+    return noise(OUT, IN)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return of_inputs(noise(400, IN, seed=1) @ noise(IN, IN, seed=2))
+
+
+def output_error(weight, made, inputs):
+    change = (dequantize(made) - weight).double()
+    return float((change @ inputs.moment.double() * change).sum())
+
+
+def made(weight, text, inputs=None):
+    return compress(weight, Scheme.parse(text), inputs)
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_schemes(), st.integers(1, 12), st.integers(1, 70), st.integers(0, 9))
+def test_pruned_weights_are_exact_zeros_whatever_rounds_the_others(scheme, out, width, seed):
+    layer = LayerRef("layer", "linear", "fc1", "", (out, width), "float32")
+    scheme = fit(scheme, layer)[0]
+    compressed = compress(noise(out, width, seed=seed), scheme, of_inputs(noise(9, width, seed=seed + 1)))
+    assert dequantize(compressed).isfinite().all()
+    assert (compressed.mask is None) == (scheme.sparsity is None)
+    if compressed.mask is not None:
+        assert follows(compressed.mask, pattern_of(scheme.sparsity))
+        numbers = compress(
+            noise(out, width, seed=seed), Scheme(scheme.weight, scheme.solver, scheme.sparsity), of_inputs(noise(9, width, seed=seed + 1))
+        )
+        assert torch.equal(numbers.mask, compressed.mask)
+        assert not dequantize(numbers)[~numbers.mask].any()
+
+
+def test_plain_schemes_are_what_quantize_makes(weight):
+    for text, solver in (("int3g32", "rtn"), ("int3g32-mse", "mse")):
+        scheme = Scheme.parse(text)
+        assert torch.equal(dequantize(compress(weight, scheme)), dequantize(quantize(weight, scheme.weight, solver)))
+
+
+def test_kept_numbers_without_a_format_are_those_of_the_checkpoint(weight):
+    half = compress(weight.bfloat16().float(), Scheme.parse("2:4"), dtype=torch.bfloat16)
+    assert half.numbers.dtype is torch.bfloat16
+    assert torch.equal(dequantize(half)[half.mask], weight.bfloat16().float()[half.mask])
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ("int3g32-gptq", "int3g32"),
+        ("2:4-wanda", "2:4"),
+        ("2:4-sparsegpt", "2:4-wanda"),
+        ("int4g32-gptq+2:4", "int4g32+2:4-sparsegpt"),
+        ("int4g32+2:4-sparsegpt", "int4g32+2:4"),
+        ("int3g32+eora8", "int3g32+svd8"),
+        ("int3g32+svd8", "int3g32"),
+        ("int3g32+eora8", "int3g32+eora8:8"),
+        ("int3g32-gptq+eora8", "int3g32-gptq"),
+        ("int4g32+2:4+eora8:8", "int4g32+2:4"),
+        ("eora24", "eora8"),
+        ("eora8", "svd8"),
+    ],
+)
+def test_what_looks_at_the_inputs_serves_the_outputs_better(weight, inputs, better, worse):
+    assert output_error(weight, made(weight, better, inputs), inputs) < output_error(weight, made(weight, worse, inputs), inputs)
+
+
+@pytest.mark.parametrize("text", ["int4g32-gptq", "2:4-wanda", "50%-sparsegpt", "nf4g64+eora4"])
+def test_schemes_that_need_the_inputs_say_so(weight, text):
+    assert Scheme.parse(text).needs_inputs
+    with pytest.raises(
+        ParedownError, match=f"{re.escape(text)} is found with the second moment of the layer's inputs, which is not at hand"
+    ):
+        made(weight, text)
+
+
+@pytest.mark.parametrize("text", ["int4g32-gptq", "2:4-wanda", "50%-sparsegpt", "nf4g64+eora4", "int4g32-gptq+2:4+eora4:4"])
+def test_inputs_that_say_nothing_are_answered_and_noted(weight, text):
+    silent = of_inputs(torch.zeros(5, IN))
+    compressed = made(weight, text, silent)
+    assert dequantize(compressed).isfinite().all()
+    assert "no input is ever active" in compressed.note
+
+
+def test_fewer_tokens_than_inputs_are_noted(weight):
+    assert "5 tokens for 64 inputs" in made(weight, "int4g32-gptq", of_inputs(noise(5, IN))).note
+
+
+@pytest.mark.parametrize("text", ["int4g32", "nf4g64+2:4+svd4:4", "50%", "svd4"])
+def test_a_weight_of_zeros_stays_so(text):
+    assert not dequantize(made(torch.zeros(OUT, IN), text)).any()
+
+
+@pytest.mark.parametrize("text", ["int4g32", "nf4", "2:4", "svd4"])
+def test_a_weight_that_is_not_finite_is_refused(weight, text):
+    broken = weight.clone()
+    broken[1, 2] = float("inf")
+    with pytest.raises(ParedownError, match="the weight holds NaN or infinite values"):
+        made(broken, text)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paredown.errors import ParedownError
+from paredown.specs import KEEP, LowRank, Scheme, Sparsity, StudyConfig, WeightFormat, from_json, to_json
+from some_schemes import any_schemes, sparsities
+
+
+@given(any_schemes())
+def test_the_short_form_is_read_back(scheme):
+    assert Scheme.parse(str(scheme)) == scheme
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme"),
+    [
+        ("keep", KEEP),
+        ("int4g64", Scheme(WeightFormat(4, 64))),
+        ("int8", Scheme(WeightFormat(8, None))),
+        ("int3g32sym-mse", Scheme(WeightFormat(3, 32, True), "mse")),
+        ("int4g64-rtn", Scheme(WeightFormat(4, 64))),
+        ("int4g64sym-gptq", Scheme(WeightFormat(4, 64, True), "gptq")),
+        ("nf4g64", Scheme(WeightFormat(4, 64, kind="nf"))),
+        ("2:4", Scheme(sparsity=Sparsity("2:4"))),
+        ("int4g64-gptq+50%", Scheme(WeightFormat(4, 64), "gptq", Sparsity("50%"))),
+        ("4:8-wanda", Scheme(None, "wanda", Sparsity("4:8"))),
+        ("nf3+eora32", Scheme(WeightFormat(3, None, kind="nf"), low_rank=LowRank(32))),
+        ("int4g64sym+2:4+svd16:8", Scheme(WeightFormat(4, 64, True), "rtn", Sparsity("2:4"), LowRank(16, 8, "svd"))),
+    ],
+)
+def test_what_the_grammar_says(text, scheme):
+    assert Scheme.parse(text) == scheme
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the grammar is"),
+        ("int4g64+", "the grammar is"),
+        ("int4 + 2:4", "the grammar is"),
+        ("2:4+int4g64", "the grammar is"),
+        ("eora8+2:4", "the grammar is"),
+        ("int4g64-wanda+2:4", "the grammar is"),
+        ("int4g64+2:4-mse", "the grammar is"),
+        ("int7", "bits must be one of 2, 3, 4, 5, 6, 8, got 7"),
+        ("nf8", "bits must be one of 2, 3, 4 for nf, got 8"),
+        ("nf4sym", "NormalFloat has no zero point"),
+        ("nf4-gptq", "gptq finds the codes of an int format, got nf4"),
+        ("int4g48", "group_size must be one of"),
+        ("int4-best", "solver must be one of rtn, mse, gptq, wanda, sparsegpt"),
+        ("int4-mse+2:4-wanda", "one solver, got mse and wanda"),
+        ("4:2", r"n below m"),
+        ("0%", r"n below m"),
+        ("100%", r"n below m"),
+        ("eora0", "rank of at least 1"),
+        ("svd4:2", "factors of 16, 8, 4 bits"),
+        ("int8a8", "quantized activations, which this version can neither price nor run; leave a8 out"),
+    ],
+)
+def test_what_is_no_scheme_is_refused_with_the_reason(text, reason):
+    with pytest.raises(ParedownError, match=reason):
+        Scheme.parse(text)
+
+
+def test_a_solver_without_anything_to_solve_is_refused():
+    with pytest.raises(ParedownError, match="sparsegpt finds the weights to drop, and the scheme drops none"):
+        Scheme(WeightFormat(4), "sparsegpt")
+    with pytest.raises(ParedownError, match="gptq finds the codes"):
+        Scheme(None, "gptq", Sparsity("2:4"))
+
+
+@given(sparsities, st.integers(1, 30), st.integers(1, 100))
+def test_counts_add_up(sparsity, out, inputs):
+    row, kept = sparsity.kept_in_row(inputs), sparsity.kept(out, inputs)
+    assert 0 <= kept <= out * inputs
+    assert row is None or kept == out * row
+    tail = inputs if sparsity.n_of_m is None else sparsity.n_of_m[1]
+    assert abs(kept - (1 - sparsity.fraction) * out * inputs) <= (1 if row is None else out * tail)
+
+
+@given(any_schemes())
+def test_a_scheme_travels_as_its_short_form(scheme):
+    assert from_json(Scheme, to_json(scheme)) == scheme
+    assert to_json(scheme) == f'"{scheme}"'
+
+
+def test_budgets_lie_between_the_bits_of_the_schemes():
+    StudyConfig(schemes=("int4g64+2:4", "int4g64"), budgets=(3.5,))
+    with pytest.raises(ParedownError, match="the smallest possible is 3 bits, the largest 4"):
+        StudyConfig(schemes=("int4g64+2:4", "int4g64"), budgets=(2.5,))
