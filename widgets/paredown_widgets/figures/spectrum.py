@@ -141,8 +141,6 @@ def _estimate_button(model: ExplorerModel) -> Json:
         reason = "This is a saved report; open the study itself to estimate more"
     elif state_of(model) == "watching":
         reason = "Another process works on this study; what it estimates appears here"
-    elif not model.record.sensitivity_complete:
-        reason = "The Hessian can be estimated once the sensitivities are known"
     of = model.labels[wanted[0]].text if len(wanted) == 1 else f"{len(wanted)} layers" if wanted else "all layers, the largest trace first"
     more = bool(wanted) and all(model.record.estimates(name, "hessian").density for name in wanted)
     return {
