@@ -81,7 +81,7 @@ def _legend(model: ExplorerModel, name: str, matrix: CurvatureMatrix, *, alone: 
     known = model.record.estimates(name, matrix)
     words: list[str] = []
     if known.trace:
-        words.append("trace " + (curvature.trace_words(known.trace) if alone else numbers.quantity(known.trace.value, known.trace.data_sd)))
+        words.append("trace " + (curvature.trace_words(known.trace) if alone else curvature.trace_value(known.trace)))
     top = curvature.top(known)
     if top is not None:
         bias = curvature.bias_words(known.eigenvalues)
