@@ -1,4 +1,4 @@
-"""How long a person waits: from a plan edit to new predicted figures, for a new budget, and from the command to the first point.
+"""How long a person waits: from a plan edit to new predicted figures, for a new budget, and from the command to the first spectrum and point.
 
 Each figure is the median over interleaved rounds; the rival of an edit is what a tool without a prediction has to do, measure the plan
 anew. ``python benchmarks/interaction.py --study studies/sentiment`` takes a finished study and spares the run.
@@ -19,10 +19,11 @@ import torch
 from _rows import Row, options, row, show
 from paredown.record import Record
 from paredown.search import allocate, pareto_front
-from paredown.specs import Measurement
+from paredown.specs import Measurement, SpectralDensity
 from paredown.store import Store
 from paredown.study import Study
 from paredown_widgets import Explorer
+from paredown_widgets.figures import spectrum
 from paredown_widgets.handlers import handle
 from paredown_widgets.snapshot import snapshot
 
@@ -35,14 +36,16 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [] if arguments.study else [first_point(Path(folder) / "study")]
+        rows = [] if arguments.study else first_sights(Path(folder) / "study")
         study = Study(arguments.study or Path(folder) / "study")
         rows += waits(study)
-    show("What a person waits for on demo:sentiment, one thread, CPU time (wall time for the first point)", rows, arguments.json)
+    show(
+        "What a person waits for on demo:sentiment, one thread, CPU time (wall time for the first spectrum and point)", rows, arguments.json
+    )
 
 
-def first_point(folder: Path) -> Row:
-    """Seconds from the command's start to the first measured point in the store."""
+def first_sights(folder: Path) -> list[Row]:
+    """Seconds from the command's start to the first spectrum, to every layer's, and to the first measured point in the store."""
     command = [sys.executable, "-m", "paredown.cli", "run", "demo:sentiment", "--study", str(folder), "--json"]
     subprocess.run([sys.executable, "-m", "paredown.cli", "fetch", "sentiment"], check=True, stdout=subprocess.DEVNULL)
     started = time.time()
@@ -50,7 +53,14 @@ def first_point(folder: Path) -> Row:
         process.wait()
     events = Store(folder).events(kinds=["measurement"])
     assert any(isinstance(value, Measurement) for event in events for value in event.payload)
-    return row("command to the first point, model in the cache", events[0].time - started, "s")
+    spectra: dict[str, float] = {}  # layer to the time of its first spectrum
+    for event in Store(folder).events(kinds=["curvature"]):
+        spectra |= {value.layer: event.time for value in event.payload if isinstance(value, SpectralDensity) and value.layer not in spectra}
+    return [
+        row("command to the first spectrum, model in the cache", min(spectra.values()) - started, "s"),
+        row("command to the spectra of all layers", max(spectra.values()) - started, "s"),
+        row("command to the first point", events[0].time - started, "s"),
+    ]
 
 
 def waits(study: Study) -> list[Row]:
@@ -72,11 +82,18 @@ def waits(study: Study) -> list[Row]:
         handle(model, {"type": "bits", "layers": [layer], "bits": (3, 4)[index % 2]})
         snapshot(model)
 
+    def spectrum_view(index: int, mode: str = "selected") -> None:
+        model.spectrum_mode, model.selection = mode, [record.layers[index].name]
+        spectrum.view(model)
+        model.spectrum_mode = "selected"
+
     jobs: dict[str, Callable[[int], object]] = {
         "edit": edit,
         "solve": lambda index: allocate(problem, budgets[index]),
         "look up": lambda index: front.schemes(front.within(budgets[index]) or 0),
         "front": lambda index: pareto_front(problem),
+        "spectrum": lambda index: spectrum_view(index),
+        "ridges": lambda index: spectrum_view(index, "all"),
         "fold": lambda index: Record().update(study.store.events()),
     }
     times: dict[str, list[float]] = {name: [] for name in jobs}
@@ -90,6 +107,8 @@ def waits(study: Study) -> list[Row]:
         row("re-solve one budget, integer program", median["solve"], "ms"),
         row("re-solve one budget, from the front vs the integer program", median["look up"], "ms", median["solve"]),
         row("the whole additive front", median["front"], "ms"),
+        row("another layer's spectral density", median["spectrum"], "ms"),
+        row("ridges of all layers", median["ridges"], "ms"),
         row("open a finished study (fold its events)", median["fold"], "ms"),
     ]
 

@@ -128,7 +128,8 @@ def sensitivity() -> dict[str, Any]:
 
 def minilm(**changes: Any) -> dict[str, Any]:
     """The explorer in the middle of a run, with three edits since the plan was measured."""
-    stages = [("load", "Load"), ("baseline", "Baseline"), ("sensitivity", "Sensitivity"), ("search", "Search"), ("measure", "Measure")]
+    names = ("load", "spectra", "baseline", "sensitivity", "search", "measure", "hessian")
+    stages = [(stage, stage.capitalize()) for stage in names]
     state: dict[str, Any] = {
         "theme": "light",
         "seq": 1,
@@ -145,7 +146,9 @@ def minilm(**changes: Any) -> dict[str, Any]:
         },
         "run": {
             "state": "running",
-            "stages": [{"id": i, "label": label, "state": "now" if i == "measure" else "done"} for i, label in stages],
+            "stages": [
+                {"id": i, "label": label, "state": "now" if i == "measure" else "todo" if i == "hessian" else "done"} for i, label in stages
+            ],
             "share": 0.6,
             "label": "Measuring plans",
             "detail": "24 of 40",

@@ -28,6 +28,13 @@ def test_the_basis_is_orthonormal_and_the_recurrence_holds(n, steps, seed, rank)
     assert float(rest[:, -1].norm()) == pytest.approx(state.betas[-1], abs=1e-8)
 
 
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+def test_the_basis_stays_orthogonal_where_eigenvalues_converge_early(dtype, bound):
+    matrix = random_symmetric(400, 2, [1e4, 1e3, -100.0, *torch.linspace(-1, 1, 397).tolist()])
+    q = lanczos(Matrix(matrix.to(dtype)), start(400), 60).basis
+    assert (q @ q.T - torch.eye(60, dtype=dtype)).abs().max() < bound
+
+
 def test_with_as_many_steps_as_the_dimension_the_eigenvalues_are_the_dense_ones():
     matrix = random_symmetric(40)
     values, _ = lanczos(Matrix(matrix), start(40), 40).ritz()

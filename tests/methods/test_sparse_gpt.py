@@ -114,6 +114,16 @@ def test_compensated_rounding_does_better_than_rounding_after_pruning(pattern):
     assert together.cost - pruning < 0.95 * (plain - pruning)
 
 
+@pytest.mark.parametrize("block", [1, 3, 7])
+def test_blocks_of_dead_inputs_go_whole(block):
+    moment = moment_of(21)
+    moment[:12] = moment[:, :12] = 0
+    pattern = Unstructured(0.6, per_row=True)
+    found = sparse_gpt(weights(4, 21), inverse_factor(moment, order="natural", damping=1e-6), pattern, block=block)
+    assert not found.mask[:, :12].any()
+    assert follows(found.mask, pattern)
+
+
 def test_without_correlation_the_mask_is_that_of_wanda_without_compensation():
     diagonal = torch.rand(48, generator=torch.Generator().manual_seed(2)) + 0.1
     weight, pattern = weights(5, 48), NOfM(2, 4)

@@ -338,7 +338,6 @@ def test_the_button_says_why_it_can_not_be_pressed(tmp_path: Path, study: FakeSt
     run = other.steps()
     for _ in range(4):
         next(run)
-    assert why(ExplorerModel(other)).startswith("The Hessian can be estimated once")
     other.busy_elsewhere = True
     assert why(ExplorerModel(other)).startswith("Another process works on this study")
 
@@ -446,3 +445,11 @@ def test_a_report_holds_each_matrix_in_each_mode(model: ExplorerModel) -> None:
     for matrix, views in spectra.items():
         assert set(views) == {"*selected", "*all", "*table", *model.labels}
         assert {view["matrix"] for view in views.values()} == {matrix}
+
+
+def test_a_trace_has_no_more_digits_than_its_errors_leave_it() -> None:
+    estimate = TraceEstimate("layer", "hessian", 7.343, 0.0, 10.2, 32, 1, 0, scale=50.0)
+    assert curvature.trace_value(estimate) == "7"
+    assert curvature.trace_words(estimate) == "7 ± 10 (probes)"
+    assert curvature.trace_words(replace(estimate, data_sd=3.1)) == "7.3 ± 3.1 (data) ± 10 (probes)"
+    assert curvature.trace_words(replace(estimate, probe_sd=None, data_sd=3.1)) == "7.3 ± 3.1"

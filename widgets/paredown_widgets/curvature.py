@@ -72,11 +72,18 @@ def bias_words(known: EigenvalueEstimate | None) -> str:
     return "" if share is None or share < _BIAS_SAID else f"probably over {round(100 * share):d}{numbers.SPACE}% too high"
 
 
+def trace_value(trace: TraceEstimate) -> str:
+    """A trace with its data error. Where the probe error hides that, the value has no more digits than the probe error leaves it."""
+    if trace.probe_sd and trace.data_sd < 0.1 * trace.probe_sd:
+        return numbers.quantity(trace.value, trace.probe_sd).split(" ±")[0].lstrip("(")
+    return numbers.quantity(trace.value, trace.data_sd)
+
+
 def trace_words(trace: TraceEstimate) -> str:
     """A trace with its data error, and its probe error where that matters beside it."""
-    words = numbers.quantity(trace.value, trace.data_sd)
+    words = trace_value(trace)
     if trace.probe_sd and trace.probe_sd > 0.3 * trace.data_sd:
-        return f"{words} (data) ± {numbers.error(trace.probe_sd)} (probes)"
+        return f"{words}{' (data)' if '±' in words else ''} ± {numbers.error(trace.probe_sd)} (probes)"
     return words
 
 

@@ -46,7 +46,7 @@ def _row(model: ExplorerModel, index: int, name: str, known: MatrixEstimates) ->
         "layer": name if name in model.labels else None,
         "cells": [
             cell(model.labels[name].text if name in model.labels else "Whole model", index, name),
-            cell(numbers.quantity(trace.value, trace.data_sd) if trace else numbers.NONE, trace.value if trace else None),
+            cell(curvature.trace_value(trace) if trace else numbers.NONE, trace.value if trace else None),
             cell(_probe_error(trace.probe_sd) if trace else numbers.NONE, trace.probe_sd if trace else None),
             cell(numbers.quantity(top) + ("*" if bias else ""), top, bias),
             cell("none" if bottom == 0 else numbers.quantity(bottom), bottom),

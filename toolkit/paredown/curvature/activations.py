@@ -73,7 +73,7 @@ def activation_curvature(
     batches: Iterable[Batch] = surface.batches
     if matrix == "hessian":
         each = bytes_of_a_sample(surface.batches, lambda batch: output_graph(surface, batch, layers))
-        batches = pieces(surface.batches, max(1, limit_bytes // each))
+        batches = pieces(surface, max(1, limit_bytes // each))
     draw: Callable[[Batch], Iterator[list[Tensor]]] = (
         (lambda batch: _gauss_newton(surface, layers, batch, seed, probes))
         if matrix == "ggn"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from paredown.curvature.padding import padding_is_idle, runs, without_padding
 from paredown.curvature.surface import LossSurface, rows_of
 from paredown.errors import ParedownError
 from paredown.tasks import Batch
@@ -154,21 +155,22 @@ class Graphs(Generic[Graph]):
             del graph
 
     def _plan(self) -> None:
-        batches = self._surface.batches
-        each = bytes_of_a_sample(batches, self._build)
-        if each * self._surface.samples <= self._limit:
-            self._pieces, self._keep = list(batches), len(batches)
-            return
+        each = bytes_of_a_sample(self._surface.batches, self._build)
+        fit = each * self._surface.samples <= self._limit
         # half for the kept ones, half for the one at work
-        self._pieces = list(pieces(batches, max(1, int(self._limit / 2 / each))))
-        self._keep = int(self._limit / 2 / (each * max(len(piece.ids) for piece in self._pieces)))
+        most = self._surface.samples if fit else max(1, int(self._limit / 2 / each))
+        self._pieces = list(pieces(self._surface, most))
+        largest = max(len(piece.ids) for piece in self._pieces)
+        self._keep = len(self._pieces) if fit else int(self._limit / 2 / (each * largest))
 
 
-def pieces(batches: Sequence[Batch], samples: int) -> Iterator[Batch]:
-    """The batches, cut to so many samples at most."""
-    for batch in batches:
-        for rows in torch.arange(len(batch.ids)).split(samples):
-            yield batch if len(rows) == len(batch.ids) else rows_of(batch, rows)
+def pieces(surface: LossSurface, samples: int) -> Iterator[Batch]:
+    """The batches, cut to so many samples at most, and by length where that saves padding."""
+    shorten = padding_is_idle(surface)
+    for batch in surface.batches:
+        for rows in runs(batch, torch.arange(len(batch.ids)), samples, by_length=shorten):
+            piece = batch if len(rows) == len(batch.ids) else rows_of(batch, rows)
+            yield without_padding(piece) if shorten else piece
 
 
 def bytes_of_a_sample(batches: Sequence[Batch], build: Callable[[Batch], object]) -> int:

@@ -25,6 +25,7 @@ from paredown.calibration import Call, listening
 from paredown.curvature.double_backward import GRAPH_BYTES, bytes_of_a_sample, gradients, products, twice_differentiable
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.output_space import OutputGraph, inputs_of, output_graph
+from paredown.curvature.padding import padding_is_idle, runs, without_padding
 from paredown.curvature.probes import exact_directions, generator_for, signs
 from paredown.curvature.surface import LossSurface, rows_of
 from paredown.curvature.uncertainty import ratio
@@ -153,6 +154,7 @@ class _Prober:
         self.index = {layer.name: i for i, layer in enumerate(layers)}
         self.each: dict[tuple[int, ...], int] = {}
         self.scales: Mapping[str, float] | None = None
+        self.shorten = padding_is_idle(surface)
 
     def blocks(self, of: Sequence[int]) -> list[list[int]]:
         """The layers that share a product: those of one transformer block."""
@@ -170,16 +172,17 @@ class _Prober:
         most = max(1, int(self.limit // self.each[key]))
         start = 0
         for batch in self.surface.batches:
-            rows = chosen[start : start + len(batch.ids)].nonzero()[:, 0] + start
-            start += len(batch.ids)
+            rows = chosen[start : start + len(batch.ids)].nonzero()[:, 0]
             if len(rows):
-                yield from rows.split(most)
+                yield from (run + start for run in runs(batch, rows, most, by_length=self.shorten))
+            start += len(batch.ids)
 
     def batch(self, rows: Tensor) -> Batch:
         start = 0
         for batch in self.surface.batches:
             if int(rows[0]) < start + len(batch.ids):
-                return rows_of(batch, rows - start)
+                piece = rows_of(batch, rows - start)
+                return without_padding(piece) if self.shorten else piece
             start += len(batch.ids)
         raise AssertionError
 

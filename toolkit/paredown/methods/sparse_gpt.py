@@ -121,7 +121,8 @@ class _Chooser:
             return select(saliency, self._pattern)
         rows = len(saliency) if self._pattern.per_row else 1
         before = self._due[step - 1] if step else 0
-        count = round(self._due[stop - 1] / rows) - round(before / rows)  # of the whole block, or of each row of it
+        # of the whole block, or of each row of it; halves always up, so that no block gets more than it holds
+        count = (2 * self._due[stop - 1] + rows) // (2 * rows) - (2 * before + rows) // (2 * rows)
         size = saliency.numel() // rows
         if count == size:
             return torch.zeros_like(saliency, dtype=torch.bool)

@@ -16,6 +16,7 @@ from paredown_widgets.labels import LayerLabel, short_name
 Json = dict[str, Any]
 _GAP = 0.06  # between two columns, share of a column's width
 _NUMBERS = 13  # rows up to which λmax is printed; in lower rows it is a rung alone
+_NAME = 0.35  # share of a column that a name needs left of zero
 _POINTS = 56
 _BLOCK_NAMES = 16  # rows up to which each is named; above, every fourth
 
@@ -137,9 +138,12 @@ def _numbers(
     for name, (column, row) in spots.items():
         at = {"y": rows - 1 - row + 0.6, "yanchor": "middle"}
         words = numbers.quantity(top(known[name])) if name in known else numbers.NONE
+        outside = "" if labels[name].block else escape(short_name(labels[name]))
+        if outside and -place.low < _NAME * (place.high - place.low):  # no room left of the peak
+            words, outside = f"{outside} {words}", ""
         notes.append(note(words, picked.get(name, "ink3"), x=rounded(column * width + place.high - place.low), xanchor="right", **at))
-        if not labels[name].block:
-            notes.append(note(escape(short_name(labels[name])), "ink3", x=rounded(column * width), xanchor="left", xshift=2, **at))
+        if outside:
+            notes.append(note(outside, "ink3", x=rounded(column * width), xanchor="left", xshift=2, **at))
     return notes
 
 

@@ -81,7 +81,7 @@ def _legend(model: ExplorerModel, name: str, matrix: CurvatureMatrix, *, alone: 
     known = model.record.estimates(name, matrix)
     words: list[str] = []
     if known.trace:
-        words.append("trace " + (curvature.trace_words(known.trace) if alone else numbers.quantity(known.trace.value, known.trace.data_sd)))
+        words.append("trace " + (curvature.trace_words(known.trace) if alone else curvature.trace_value(known.trace)))
     top = curvature.top(known)
     if top is not None:
         bias = curvature.bias_words(known.eigenvalues)
@@ -141,8 +141,6 @@ def _estimate_button(model: ExplorerModel) -> Json:
         reason = "This is a saved report; open the study itself to estimate more"
     elif state_of(model) == "watching":
         reason = "Another process works on this study; what it estimates appears here"
-    elif not model.record.sensitivity_complete:
-        reason = "The Hessian can be estimated once the sensitivities are known"
     of = model.labels[wanted[0]].text if len(wanted) == 1 else f"{len(wanted)} layers" if wanted else "all layers, the largest trace first"
     more = bool(wanted) and all(model.record.estimates(name, "hessian").density for name in wanted)
     return {
