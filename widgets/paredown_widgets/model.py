@@ -32,7 +32,7 @@ from paredown_widgets.filtering import matching
 from paredown_widgets.labels import LayerLabel, label_layers
 from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
-from paredown_widgets.schemes import SchemeChoices, bits_of
+from paredown_widgets.schemes import SchemeChoices, bits_of, is_simple
 
 COLORS = {
     "bits": "Bits", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace",
@@ -306,11 +306,12 @@ class ExplorerModel(param.Parameterized):
         return None if plan is None else self.record.measurements.get(plan.digest)
 
     def uniform_bits(self, digest: str) -> int | None:
-        """Bits of a uniform plan; None for any other."""
+        """Bits of a uniform plan of integer codes; None for any other."""
         plan = self.record.plans.get(digest)
         if plan is None or not plan.found_by.startswith("uniform "):
             return None
-        return bits_of(Scheme.parse(plan.found_by.removeprefix("uniform ")))  # embeddings may be wider than what it is called after
+        scheme = Scheme.parse(plan.found_by.removeprefix("uniform "))  # embeddings may be wider than what it is called after
+        return bits_of(scheme) if is_simple(scheme) else None
 
     def edited(self) -> set[str]:
         """Layers that differ from where the plan last was measured."""

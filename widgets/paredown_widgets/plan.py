@@ -8,7 +8,7 @@ from typing import Any
 from paredown.specs import KEEP, LayerRef, Scheme
 from paredown_widgets import curvature, numbers
 from paredown_widgets.model import COLORS, ExplorerModel
-from paredown_widgets.schemes import bits_of, describe_all
+from paredown_widgets.schemes import bits_of, describe_all, short
 
 _DTYPE_BITS = {"float32": "32", "float16": "16", "bfloat16": "16", "float64": "64"}
 _STEPS = 8  # of the sequential ramp q0..q7
@@ -103,13 +103,18 @@ def view(model: ExplorerModel) -> dict[str, Any]:
 
 def _text(scheme: Scheme, dtype: str) -> str:
     bits = bits_of(scheme)
+    if bits is None and scheme != KEEP:
+        return str(scheme.sparsity or f"r{scheme.low_rank and scheme.low_rank.rank}")
     return _DTYPE_BITS.get(dtype, dtype) if bits is None else str(bits)
 
 
 def _badge(model: ExplorerModel, name: str, scheme: Scheme) -> str:
-    """What the digit does not say: another group size than the study's first scheme has, or that the layer got another scheme."""
+    """What the digit does not say: sparsity and rank, or another group size than the study's first scheme has."""
     candidate = model.record.candidates.get(name, {}).get(scheme)
     applied = candidate.effective if candidate else scheme
+    if applied.weight is not None and not applied.is_plain:
+        parts = [applied.weight.kind if applied.weight.kind != "int" else "", str(applied.sparsity or "")]
+        return " ".join(filter(None, [*parts, f"r{applied.low_rank.rank}" if applied.low_rank else ""]))
     usual = model.choices.schemes[0].weight if model.choices.schemes else None
     if applied.weight is None or usual is None or applied.weight.group_size == usual.group_size:
         return ""
@@ -172,7 +177,7 @@ def what_if(model: ExplorerModel) -> dict[str, Any]:
                 "bits": bits_of(scheme),
                 "scheme": str(scheme),
                 "cells": [
-                    "kept" if scheme == KEEP else str(bits_of(scheme)),
+                    short(scheme),
                     numbers.significant(offered[scheme].bytes / 1e3),
                     numbers.with_error(offered[scheme].loss_increase * 1e3, offered[scheme].loss_increase_sd * 1e3),
                 ],

@@ -10,8 +10,23 @@ from paredown.specs import KEEP, Scheme, WeightFormat
 
 
 def bits_of(scheme: Scheme) -> int | None:
-    """Bits of a scheme's codes; None where the tensor is kept."""
+    """Bits of a scheme's codes; None where no number is quantized."""
     return None if scheme.weight is None else scheme.weight.bits
+
+
+def short(scheme: Scheme) -> str:
+    """What a table calls a scheme: its bits where they say it, else its short form.
+
+    Example:
+        >>> [short(Scheme.parse(text)) for text in ("int4g64", "int4g64+2:4", "keep")]
+        ['4', 'int4g64+2:4', 'kept']
+    """
+    return "kept" if scheme == KEEP else str(bits_of(scheme)) if is_simple(scheme) else str(scheme)
+
+
+def is_simple(scheme: Scheme) -> bool:
+    """Whether its bits say what is done: integer codes, each rounded for itself, and nothing else."""
+    return scheme.is_plain and not scheme.needs_inputs
 
 
 def describe(scheme: Scheme) -> str:
@@ -20,15 +35,26 @@ def describe(scheme: Scheme) -> str:
     Example:
         >>> describe(Scheme.parse("int4g64")), describe(Scheme.parse("int8sym-mse"))
         ('4 bit, groups of 64', '8 bit, per channel, symmetric, clip search')
+        >>> describe(Scheme.parse("nf3g64+2:4-wanda+eora16:8")), describe(Scheme.parse("svd8"))
+        ('3 bit NormalFloat, groups of 64, Wanda, 2 of 4 kept, EoRA of rank 16 at 8 bit', 'SVD of rank 8')
     """
-    if scheme.weight is None:
+    if scheme == KEEP:
         return "kept as it is"
-    format_ = scheme.weight
-    parts = [f"{format_.bits} bit", "per channel" if format_.group_size is None else f"groups of {format_.group_size}"]
-    if format_.symmetric:
-        parts.append("symmetric")
-    if scheme.solver == "mse":
-        parts.append("clip search")
+    parts = ["numbers of the checkpoint"] if scheme.sparsity or scheme.weight else []
+    if scheme.weight is not None:
+        format_ = scheme.weight
+        kind = "" if format_.kind == "int" else " NormalFloat"
+        parts = [f"{format_.bits} bit{kind}", "per channel" if format_.group_size is None else f"groups of {format_.group_size}"]
+        if format_.symmetric:
+            parts.append("symmetric")
+    if scheme.solver != "rtn":
+        parts.append({"mse": "clip search", "gptq": "GPTQ", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[scheme.solver])
+    if scheme.sparsity is not None:
+        pair = scheme.sparsity.n_of_m
+        parts.append(f"{scheme.sparsity} zeros" if pair is None else f"{pair[0]} of {pair[1]} kept")
+    if scheme.low_rank is not None:
+        width = "" if scheme.low_rank.bits == 16 else f" at {scheme.low_rank.bits} bit"
+        parts.append(f"{'EoRA' if scheme.low_rank.kind == 'eora' else 'SVD'} of rank {scheme.low_rank.rank}{width}")
     return ", ".join(parts)
 
 
@@ -97,13 +123,21 @@ class SchemeChoices:
         return self.uniform(min(self.bits, key=lambda bits: (abs(bits - 4), bits))) if self.bits else KEEP
 
 
-def _order(scheme: Scheme) -> tuple[float, float, bool, str]:
+def _order(scheme: Scheme) -> tuple[float, bool, float, bool, str, str]:
     if scheme.weight is None:
-        return (float("inf"), 0.0, False, "")
-    return (scheme.weight.bits, -(scheme.weight.group_size or 10**9), scheme.weight.symmetric, scheme.solver)
+        return (float("inf"), scheme == KEEP, 0.0, False, "", str(scheme))
+    group = -float(scheme.weight.group_size or 10**9)
+    return (scheme.weight.bits, not is_simple(scheme), group, scheme.weight.symmetric, scheme.solver, str(scheme))
 
 
-def _distance(scheme: Scheme, like: Scheme) -> tuple[bool, bool, bool]:
+def _distance(scheme: Scheme, like: Scheme) -> tuple[bool, ...]:
     mine, theirs = scheme.weight, like.weight or WeightFormat(4)
     assert mine is not None
-    return (mine.group_size != theirs.group_size, mine.symmetric != theirs.symmetric, scheme.solver != like.solver)
+    return (
+        scheme.sparsity != like.sparsity,
+        scheme.low_rank != like.low_rank,
+        mine.kind != theirs.kind,
+        mine.group_size != theirs.group_size,
+        mine.symmetric != theirs.symmetric,
+        scheme.solver != like.solver,
+    )

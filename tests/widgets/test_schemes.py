@@ -1,0 +1,69 @@
+"""Schemes of the whole grammar in the explorer: in words, on the ladder of bits, in the panels."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fake_study
+from paredown.specs import KEEP, Scheme
+from paredown_widgets import plan, sensitivity, summary, tables
+from paredown_widgets.model import ExplorerModel
+from paredown_widgets.schemes import SchemeChoices, describe, describe_all, short
+from some_schemes import any_schemes
+
+MIXED = ("int3g64", "int4g64", "int4g64-gptq", "int4g64+2:4", "nf4g64", "int3g64+eora16", "int8g64")
+
+
+@given(st.lists(any_schemes(), min_size=1, max_size=6))
+def test_every_scheme_has_words_and_a_place(schemes):
+    choices = SchemeChoices.of([str(scheme) for scheme in [*schemes, KEEP]])
+    assert choices.schemes[-1] == KEEP
+    assert len({describe(scheme) for scheme in choices.schemes}) == len(choices.schemes)
+    assert len(describe_all(choices.schemes)) == len(choices.schemes)
+    assert len({str(scheme) for scheme in schemes}) == len(choices.schemes) - 1
+    for scheme in choices.schemes:
+        assert short(scheme)
+        for by in (-1, 1):
+            assert choices.stepped(scheme, by) in choices.schemes
+    for bits in choices.bits:
+        assert choices.with_bits(bits, schemes[0]).weight.bits == bits
+
+
+def test_a_layer_stays_in_its_family_where_bits_change():
+    choices = SchemeChoices.of(MIXED)
+    assert str(choices.middle) == "int4g64"
+    assert str(choices.with_bits(4, Scheme.parse("int3g64"))) == "int4g64"
+    assert str(choices.with_bits(3, Scheme.parse("int4g64+eora16"))) == "int3g64+eora16"
+    assert str(choices.with_bits(4, Scheme.parse("int3g64+2:4"))) == "int4g64+2:4"
+
+
+@pytest.fixture
+def mixed(tmp_path, monkeypatch):
+    monkeypatch.setattr(fake_study, "SCHEMES", MIXED)
+    monkeypatch.setattr(fake_study, "CONFIG", fake_study.StudyConfig(model="demo:sentiment", task="demo:sentiment", schemes=MIXED))
+    model = ExplorerModel(fake_study.filled(tmp_path / "mixed"))
+    model.refresh()
+    return model
+
+
+def test_the_panels_show_schemes_of_the_whole_grammar(mixed):
+    names = list(mixed.editor.schemes)
+    mixed.edit([names[-1]], lambda now: Scheme.parse("int4g64+2:4"), "prune")
+    shown = plan.view(mixed)["cells"]
+    assert (shown[names[-1]]["text"], shown[names[-1]]["badge"]) == ("4", "2:4")
+    rows = plan.what_if(mixed)["rows"][names[-1]]
+    assert [row["cells"][0] for row in rows] == ["3", "int3g64+eora16", "4", "int4g64-gptq", "int4g64+2:4", "nf4g64", "8"]
+    assert tables.layers(mixed).loc[names[-1], "scheme"] == "int4g64+2:4"
+    json.dumps([plan.view(mixed), sensitivity.view(mixed), summary.view(mixed)])
+
+
+def test_uniform_plans_are_called_by_their_bits_only_where_bits_say_it(mixed):
+    called = {
+        plan.found_by: mixed.uniform_bits(digest) for digest, plan in mixed.record.plans.items() if plan.found_by.startswith("uniform")
+    }
+    assert called["uniform int4g64"] == 4
+    assert called["uniform int4g64+2:4"] is called["uniform int4g64-gptq"] is None
