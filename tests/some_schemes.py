@@ -2,8 +2,8 @@
 
 from hypothesis import strategies as st
 
-from paredown.specs import BITS, GROUP_SIZES, KEEP, LowRank, Scheme, Sparsity, WeightFormat
-from paredown.specs.schemes import FACTOR_BITS, NORMAL_FLOAT_BITS
+from paredown.specs import BITS, GROUP_SIZES, KEEP, ActivationFormat, LowRank, Scheme, Sparsity, WeightFormat
+from paredown.specs.schemes import ACTIVATION_BITS, FACTOR_BITS, NORMAL_FLOAT_BITS
 
 groups = st.sampled_from([*GROUP_SIZES, None])
 integers = st.builds(WeightFormat, st.sampled_from(BITS), groups, st.booleans())
@@ -25,5 +25,6 @@ def any_schemes(draw):
         solvers += ["mse", "gptq"]
     if sparsity is not None:
         solvers += ["wanda", "sparsegpt"]
-    scheme = Scheme(weight, draw(st.sampled_from(solvers)), sparsity, low_rank)
+    activation = None if weight is None else draw(st.one_of(st.none(), st.builds(ActivationFormat, st.sampled_from(ACTIVATION_BITS))))
+    scheme = Scheme(weight, draw(st.sampled_from(solvers)), sparsity, low_rank, activation)
     return Scheme(WeightFormat(4)) if scheme == KEEP else scheme

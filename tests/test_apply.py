@@ -13,6 +13,7 @@ from paredown.errors import ParedownError
 from paredown.kernels import pack, reference
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize, quantize
+from paredown.methods.activations import quantize_per_token
 from paredown.packed_modules import PackedConv1D, PackedEmbedding, PackedLinear
 from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from tiny_models import CASES
@@ -197,6 +198,26 @@ def test_what_needs_the_inputs_is_taken_from_those_who_kept_it():
         assert torch.equal(weight_of(model, layers[0]), expected)
     assert asked == [(layers[0].name, gptq)]
     assert unchanged(model, before)
+
+
+def test_inputs_are_rounded_while_a_plan_says_so():
+    model = nn.Sequential(nn.Linear(32, 8))
+    layers, x = find_layers_of(model), torch.randn(3, 32)
+    both, weights = Scheme.parse("int8a4"), Scheme.parse("int8")
+    variants, before = Variants(model, layers), model(x)
+    with variants.applied({"0": both}):
+        rounded = model(x)
+        assert torch.equal(rounded, nn.functional.linear(quantize_per_token(x, 4), variants.weight("0", weights), model[0].bias))
+        with variants.applied({"0": weights}):
+            assert torch.equal(model(x), nn.functional.linear(x, variants.weight("0", weights), model[0].bias))
+            with variants.applied({"0": both}):
+                assert torch.equal(model(x), rounded)
+            assert not torch.equal(model(x), rounded)
+        assert torch.equal(model(x), rounded)
+    assert torch.equal(model(x), before)
+    assert not model[0]._forward_pre_hooks
+    compress_(model, layers, {"0": both})
+    torch.testing.assert_close(model(x), rounded)
 
 
 @pytest.mark.parametrize(

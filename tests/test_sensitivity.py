@@ -7,6 +7,7 @@ from paredown.calibration import Captured, Part
 from paredown.curvature import ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
+from paredown.methods.activations import quantize_per_token
 from paredown.sensitivity import price, shrunk
 from paredown.sizes import layer_bytes
 from paredown.specs import KEEP, LayerRef, Scheme
@@ -92,6 +93,26 @@ def test_every_family_is_priced_by_what_it_really_changes():
         assert candidate.weight_error == pytest.approx(float(error.square().sum()), rel=1e-5)
         assert candidate.loss_increase > 0
         assert candidate.bytes == layer_bytes(LAYER, candidate.scheme)
+
+
+def test_rounded_inputs_are_priced_by_what_they_do_to_the_outputs():
+    """Against float64 sums over samples, from the definition."""
+    seen, scheme = captured(), Scheme.parse("int4g32a4")
+    _, candidate, weights_alone = priced(seen, schemes=[scheme, Scheme.parse("int4g32")])
+    part = seen.batches[0][0]
+    compressed = dequantize(compress(weight(), scheme)).double()
+    x, rounded = part.inputs.double(), quantize_per_token(part.inputs, 4).double()
+    change = rounded @ compressed.T - x @ weight().double().T
+    full = 0.5 * (part.gradients.double() * change).sum((1, 2)).square()
+    per_sample = part.gradients.double().transpose(1, 2) @ x
+    diagonal = 0.5 * (per_sample * (compressed - weight().double())).square().sum((1, 2))
+    diagonal += 0.5 * ((part.gradients.double() @ compressed) * (rounded - x)).square().sum((1, 2))
+    expected, _ = shrunk(diagonal[:, None], full[:, None], torch.ones(40))
+    assert candidate.loss_increase == pytest.approx(float(expected), rel=1e-4)
+    outputs = (x @ weight().double().T).square().sum()
+    assert candidate.output_error == pytest.approx(float(change.square().sum() / outputs), rel=1e-4)
+    assert candidate.output_error > weights_alone.output_error
+    assert candidate.bytes == weights_alone.bytes
 
 
 def test_gptq_is_priced_below_rounding_to_nearest():

@@ -134,6 +134,7 @@ def test_bits_a_weight_of_pruned_and_corrected_layers(scheme, bits):
         ("embedding", "int4g32-gptq", "int4g32-mse", "no input second moment; mse instead"),
         ("embedding", "2:4-sparsegpt+eora2", "2:4+svd2", "magnitude and svd instead"),
         ("embedding", "nf4g32+eora2:8", "nf4g32+svd2:8", "svd instead"),
+        ("embedding", "int8a8", "int8", "no inputs to round"),
         ("conv1d", "nf4g64-rtn", "nf4g32", "the group size 64"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_size_model_is_the_files_size(name, texts, dtype, tmp_path):
 
 EVERY = [
     "nf4g64", "int4g64sym-gptq+2:4", "int3g32+eora4", "50%", "int4g32-mse+30%+svd2:8", "2:4-sparsegpt", "nf3+4:8-wanda+eora3:4",
-    "svd6", "int8g64+eora2", "int2g16sym+25%", "keep",
+    "svd6", "int8g64+eora2", "int2g16sym+25%", "keep", "int8a8", "int4g32a4-gptq+svd2",
 ]  # fmt: skip
 
 
@@ -282,6 +282,7 @@ REFUSALS = [
     ("bert", "bert.encoder.layer.0.output.dense", "nf4g64", "no NormalFloat, as nf4g64 has"),
     ("bert", "bert.encoder.layer.0.output.dense", "int4g64sym+2:4", "no pruned weights"),
     ("bert", "bert.encoder.layer.0.output.dense", "int4g64sym+svd4", "no low-rank factors"),
+    ("bert", "bert.encoder.layer.0.output.dense", "int8a8", "no rounded inputs"),
     ("gpt2", "transformer.h.0.mlp.c_fc", "int8", "no compressed Conv1D"),
     ("t5", "encoder.block.0.layer.0.SelfAttention.o", "int4sym", "initialisation of T5Stack fails on packed layers"),
     ("wav2vec2", "wav2vec2.feature_projection.projection", "int4sym", "initialisation of Wav2Vec2Model fails on packed layers"),

@@ -10,6 +10,7 @@ from paredown.calibration import LayerStats
 from paredown.errors import ParedownError
 from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
 from paredown.methods import Inputs, compress, dequantize
+from paredown.methods.activations import quantize_per_token
 from paredown.sizes import fit
 from paredown.specs import BITS, LayerRef, Scheme, WeightFormat
 from reference.quantization import pack_row
@@ -116,7 +117,8 @@ def test_every_scheme_comes_back_and_computes(scheme, out, inputs, seed):
     assert found.mask is made.mask is None or torch.equal(found.mask, made.mask)
     assert torch.equal(reference.dequantize(packed), weight)
     x, ids = torch.randn(3, inputs), torch.tensor([0, out - 1])
-    torch.testing.assert_close(reference.linear(x, packed), x @ weight.T, rtol=1e-4, atol=1e-4)
+    rounded = x if scheme.activation is None else quantize_per_token(x, scheme.activation.bits)
+    torch.testing.assert_close(reference.linear(x, packed), rounded @ weight.T, rtol=1e-4, atol=1e-4)
     assert torch.equal(reference.embedding(ids, packed), weight[ids])
 
 

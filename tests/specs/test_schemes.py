@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
-from paredown.specs import KEEP, LowRank, Scheme, Sparsity, StudyConfig, WeightFormat, from_json, to_json
+from paredown.specs import KEEP, ActivationFormat, LowRank, Scheme, Sparsity, StudyConfig, WeightFormat, from_json, to_json
 from some_schemes import any_schemes, sparsities
 
 
@@ -24,6 +24,8 @@ def test_the_short_form_is_read_back(scheme):
         ("int4g64-rtn", Scheme(WeightFormat(4, 64))),
         ("int4g64sym-gptq", Scheme(WeightFormat(4, 64, True), "gptq")),
         ("nf4g64", Scheme(WeightFormat(4, 64, kind="nf"))),
+        ("int8a8", Scheme(WeightFormat(8, None), activation=ActivationFormat(8))),
+        ("int4g64syma4-gptq+2:4", Scheme(WeightFormat(4, 64, True), "gptq", Sparsity("2:4"), activation=ActivationFormat(4))),
         ("2:4", Scheme(sparsity=Sparsity("2:4"))),
         ("int4g64-gptq+50%", Scheme(WeightFormat(4, 64), "gptq", Sparsity("50%"))),
         ("4:8-wanda", Scheme(None, "wanda", Sparsity("4:8"))),
@@ -57,7 +59,9 @@ def test_what_the_grammar_says(text, scheme):
         ("100%", r"n below m"),
         ("eora0", "rank of at least 1"),
         ("svd4:2", "factors of 16, 8, 4 bits"),
-        ("int8a8", "quantized activations, which this version can neither price nor run; leave a8 out"),
+        ("int8a6", "activations have 8 or 4 bits, got 6"),
+        ("a8", "the grammar is"),
+        ("2:4a8", "the grammar is"),
     ],
 )
 def test_what_is_no_scheme_is_refused_with_the_reason(text, reason):

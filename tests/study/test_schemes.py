@@ -12,7 +12,7 @@ from paredown.specs import Candidate, Plan, Scheme, StudyConfig
 from paredown.study import Study
 from paredown.study.steps import UniformSizes
 
-SCHEMES = ("int4g64", "nf4g64", "int4g64+2:4", "int3g64+eora8:8", "int3g64-gptq")
+SCHEMES = ("int4g64", "nf4g64", "int4g64+2:4", "int3g64+eora8:8", "int3g64-gptq", "int8g64a8")
 
 
 @pytest.fixture(scope="module")

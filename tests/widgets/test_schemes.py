@@ -57,7 +57,7 @@ def test_the_panels_show_schemes_of_the_whole_grammar(mixed):
     assert (shown[names[-1]]["text"], shown[names[-1]]["badge"]) == ("4", "2:4")
     rows = plan.what_if(mixed)["rows"][names[-1]]
     assert [row["cells"][0] for row in rows] == ["3", "int3g64+eora16", "4", "int4g64-gptq", "int4g64+2:4", "nf4g64", "8"]
-    assert tables.layers(mixed).loc[names[-1], "scheme"] == "int4g64+2:4"
+    assert tables.layer_table(mixed).loc[names[-1], "scheme"] == "int4g64+2:4"
     json.dumps([plan.view(mixed), sensitivity.view(mixed), summary.view(mixed)])
 
 

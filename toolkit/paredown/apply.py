@@ -10,14 +10,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.kernels.packing import pack
 from paredown.layers import weight_of
 from paredown.methods import Compressed, compress, dequantize
+from paredown.methods.activations import quantize_per_token
 from paredown.packed_modules import packed_module
-from paredown.specs import KEEP, LayerRef, Scheme
+from paredown.specs import KEEP, ActivationFormat, LayerRef, Scheme
 
 
 def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
@@ -82,6 +84,8 @@ def check_names(schemes: Mapping[str, Scheme], layers: Iterable[LayerRef]) -> No
 class Variants:
     """One model under many plans: the exactly dequantized weights of a plan, in place for as long as it is measured.
 
+    Schemes that round a layer's inputs are emulated alike: the inputs are put on the grid of each token before the module sees them.
+
     Tied modules follow the layer that decides for them. Weights that were made once are kept, up to ``max_bytes``; those that
     were not used for longest go first.
 
@@ -111,6 +115,8 @@ class Variants:
         self._cache: OrderedDict[tuple[str, Scheme], Tensor] = OrderedDict()
         self._bytes = 0
         self._lock = threading.RLock()  # one plan at a time
+        self._model = model
+        self._rounding: dict[str, ActivationFormat | None] = {}  # of the layers that a plan is in place for, the innermost one's
 
     @contextmanager
     def applied(self, schemes: Mapping[str, Scheme]) -> Iterator[None]:
@@ -131,6 +137,9 @@ class Variants:
         with self._lock:
             weights = {name: self.weight(name, scheme) for name, scheme in schemes.items()}
             before = [(parameter, parameter.data) for name in weights for parameter in self._parameters[name]]
+            outer = dict(self._rounding)
+            handles = [self._round_inputs(name) for name in schemes if name not in outer]
+            self._rounding |= {name: sizes.fit(scheme, self._layers[name])[0].activation for name, scheme in schemes.items()}
             try:
                 for name, weight in weights.items():
                     for parameter in self._parameters[name]:
@@ -139,6 +148,19 @@ class Variants:
             finally:
                 for parameter, data in before:
                     parameter.data = data
+                self._rounding = outer
+                for handle in (handle for layer in handles for handle in layer):
+                    handle.remove()
+
+    def _round_inputs(self, name: str) -> list[RemovableHandle]:
+        """Let the modules of a layer see rounded inputs while the plan in place says so."""
+
+        def rounded(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+            format = self._rounding.get(name)
+            return None if format is None else (quantize_per_token(arguments[0], format.bits), *arguments[1:])
+
+        layer = self._layers[name]
+        return [self._model.get_submodule(path).register_forward_pre_hook(rounded) for path in (name, *layer.tied_to)]
 
     def weight(self, name: str, scheme: Scheme) -> Tensor:
         """The weight that a layer would have, as its module holds it (transposed for a ``conv1d``); not to be written to.

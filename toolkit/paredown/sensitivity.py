@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from paredown.calibration import Captured, LayerStats, statistics
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
 from paredown.methods import Compressed, Inputs, compress, dequantize
+from paredown.methods.activations import quantize_per_token
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
 
@@ -43,14 +45,22 @@ def price(
     stats = statistics(captured)
     inputs, dtype = Inputs(stats), getattr(torch, layer.dtype)
     errors: dict[Scheme, Tensor] = {}
+    rounded: dict[Scheme, RoundedInputs] = {}
     notes: dict[Scheme, str] = {}
     for scheme in dict.fromkeys(applied for applied, _ in effective.values()):
         made = compress(weight, scheme, inputs if scheme.needs_inputs else None, dtype=dtype)
         errors[scheme], notes[scheme] = dequantize(made) - weight, made.note
+        if scheme.activation is not None:
+            rounded[scheme] = rounded_inputs(captured, weight, errors[scheme], scheme.activation.bits)
         if on_made is not None and scheme.needs_inputs:
             on_made(made)
     gradients = PerSampleGradients(captured)
     diagonal, full = (0.5 * form.double() for form in gradients.forms(list(errors.values())))  # [samples, schemes]
+    for place, scheme in enumerate(errors):
+        if scheme in rounded:
+            along = gradients.products(errors[scheme][None])[:, 0].double()
+            diagonal[:, place] += 0.5 * rounded[scheme].diagonal
+            full[:, place] = 0.5 * (along + rounded[scheme].products).square()
     if not all(torch.isfinite(part.gradients).all() for parts in captured.batches for part in parts):
         raise ParedownError(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
@@ -58,7 +68,11 @@ def price(
     means, deviations = shrunk(diagonal, full, units)
     norm = _output_norm(weight, stats)
     predicted = {
-        scheme: (float(mean), float(deviation), _output_norm(error, stats) / norm if norm else 0.0)
+        scheme: (
+            float(mean),
+            float(deviation),
+            (rounded[scheme].output_error if scheme in rounded else _output_norm(error, stats)) / norm if norm else 0.0,
+        )
         for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=True)
     }
     sizes = {scheme: float(error.double().square().sum()) for scheme, error in errors.items()}
@@ -76,6 +90,49 @@ def price(
         for scheme, (applied, note) in effective.items()
     ]
     return candidates
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RoundedInputs:
+    r"""What rounding a layer's inputs adds to the change \(\Delta W x\) of its outputs: \(\hat W e\), \(e = \hat x - x\).
+
+    Attributes:
+        products: \(\sum_t g_t \cdot \hat W e_t\) of each sample, [samples], float64.
+        diagonal: \(\sum_{t,j} (\hat W^T g_t)_j^2 e_{tj}^2\) of each sample, as if the errors were independent, [samples], float64.
+        output_error: \(E\|\hat W \hat x - W x\|^2\) over real tokens.
+    """
+
+    products: Tensor
+    diagonal: Tensor
+    output_error: float
+
+
+def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, bits: int) -> RoundedInputs:
+    """See what a layer does when its inputs are rounded to each token's grid.
+
+    Args:
+        captured: What the layer saw.
+        weight: W, [out, in].
+        error: Ŵ - W, [out, in].
+        bits: Width of an input.
+    """
+    compressed = weight + error
+    products, diagonal, squares, tokens = [], [], 0.0, 0
+    for parts in captured.batches:
+        product = torch.zeros(len(parts[0].inputs), dtype=torch.float64)
+        squared = product.clone()
+        for part in parts:
+            rounding = quantize_per_token(part.inputs, bits) - part.inputs
+            seen = (part.gradients @ compressed) * rounding
+            product += seen.sum((1, 2)).double()
+            squared += seen.square().sum((1, 2)).double()
+            change = rounding @ compressed.T + part.inputs @ error.T
+            real = change.flatten(0, 1) if part.mask is None else change[part.mask]
+            squares += float(real.square().sum(dtype=torch.float64))
+            tokens += len(real)
+        products.append(product)
+        diagonal.append(squared)
+    return RoundedInputs(torch.cat(products), torch.cat(diagonal), squares / max(tokens, 1))
 
 
 def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:

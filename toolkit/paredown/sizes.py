@@ -127,16 +127,23 @@ def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
         low_rank = low_rank and replace(low_rank, kind="svd")
         taken = " and ".join(
             name
-            for name, used in (("magnitude", scheme.solver in ("wanda", "sparsegpt")), ("mse", scheme.solver == "gptq"), ("svd", low_rank))
+            for name, used in (
+                ("magnitude", scheme.solver in ("wanda", "sparsegpt")),
+                ("mse", scheme.solver == "gptq"),
+                ("svd", scheme.low_rank is not None and scheme.low_rank.kind == "eora"),
+            )
             if used
         )
         notes.append(f"the rows of an embedding are looked up and have no input second moment; {taken} instead")
+    activation = None if layer.kind == "embedding" else scheme.activation
+    if activation != scheme.activation:
+        notes.append("the rows of an embedding are looked up, so that there are no inputs to round; its weights are")
     if low_rank is not None and low_rank.rank > min(layer.shape):
         notes.append(f"rank {low_rank.rank} is more than {list(layer.shape)} has; {min(layer.shape)} is used")
         low_rank = replace(low_rank, rank=min(layer.shape))
     weight, note = _fit_group(scheme.weight, layer.shape[1])
     notes += [note] if note else []
-    return (Scheme(weight, solver, scheme.sparsity, low_rank) if notes else scheme), "; ".join(notes)
+    return (Scheme(weight, solver, scheme.sparsity, low_rank, activation) if notes else scheme), "; ".join(notes)
 
 
 def _fit_group(weight: WeightFormat | None, inputs: int) -> tuple[WeightFormat | None, str]:

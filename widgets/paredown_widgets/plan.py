@@ -113,7 +113,7 @@ def _badge(model: ExplorerModel, name: str, scheme: Scheme) -> str:
     candidate = model.record.candidates.get(name, {}).get(scheme)
     applied = candidate.effective if candidate else scheme
     if applied.weight is not None and not applied.is_plain:
-        parts = [applied.weight.kind if applied.weight.kind != "int" else "", str(applied.sparsity or "")]
+        parts = [applied.weight.kind if applied.weight.kind != "int" else "", str(applied.activation or ""), str(applied.sparsity or "")]
         return " ".join(filter(None, [*parts, f"r{applied.low_rank.rank}" if applied.low_rank else ""]))
     usual = model.choices.schemes[0].weight if model.choices.schemes else None
     if applied.weight is None or usual is None or applied.weight.group_size == usual.group_size:

@@ -47,6 +47,8 @@ def describe(scheme: Scheme) -> str:
         parts = [f"{format_.bits} bit{kind}", "per channel" if format_.group_size is None else f"groups of {format_.group_size}"]
         if format_.symmetric:
             parts.append("symmetric")
+    if scheme.activation is not None:
+        parts.append(f"inputs at {scheme.activation.bits} bit")
     if scheme.solver != "rtn":
         parts.append({"mse": "clip search", "gptq": "GPTQ", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[scheme.solver])
     if scheme.sparsity is not None:
@@ -136,6 +138,7 @@ def _distance(scheme: Scheme, like: Scheme) -> tuple[bool, ...]:
     return (
         scheme.sparsity != like.sparsity,
         scheme.low_rank != like.low_rank,
+        scheme.activation != like.activation,
         mine.kind != theirs.kind,
         mine.group_size != theirs.group_size,
         mine.symmetric != theirs.symmetric,

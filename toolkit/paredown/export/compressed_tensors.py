@@ -47,7 +47,8 @@ def refusal(layer: LayerRef, scheme: Scheme) -> str:
     if applied == KEEP:
         return ""
     if not applied.is_plain or weight is None:
-        part = "low-rank factors" if applied.low_rank else "pruned weights" if applied.sparsity else "NormalFloat"
+        parts = {"low-rank factors": applied.low_rank, "pruned weights": applied.sparsity, "rounded inputs": applied.activation}
+        part = next((part for part, used in parts.items() if used), "NormalFloat")
         return f"transformers loads no {part}, as {applied} has; choose integers alone, such as int4g64sym, or the export format paredown"
     if layer.kind == "conv1d":
         return "transformers loads no compressed Conv1D; keep the layer"

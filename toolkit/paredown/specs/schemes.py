@@ -12,6 +12,7 @@ BITS = (2, 3, 4, 5, 6, 8)
 NORMAL_FLOAT_BITS = (2, 3, 4)
 GROUP_SIZES = (16, 32, 64, 128)
 FACTOR_BITS = (16, 8, 4)
+ACTIVATION_BITS = (8, 4)
 
 Solver = Literal["rtn", "mse"]
 """How the range of a group of weights is found."""
@@ -130,10 +131,30 @@ class LowRank:
         return f"{self.kind}{self.rank}{'' if self.bits == 16 else f':{self.bits}'}"
 
 
-GRAMMAR = "[int4|nf4][g64][sym][-mse|-gptq] + [2:4|50%][-wanda|-sparsegpt] + [eora16|svd16][:8|:4], any part alone or several in this order, or keep"
+@dataclass(frozen=True, slots=True)
+class ActivationFormat:
+    """How a layer's inputs are rounded while it runs: to symmetric integers over each token's own range, found as the token comes.
+
+    Attributes:
+        bits: Width of a number, 8 or 4.
+    """
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in ACTIVATION_BITS:
+            raise ParedownError(f"activations have {' or '.join(map(str, ACTIVATION_BITS))} bits, got {self.bits}")
+
+    def __str__(self) -> str:
+        return f"a{self.bits}"
+
+
+GRAMMAR = "[int4|nf4][g64][sym][a8][-mse|-gptq] + [2:4|50%][-wanda|-sparsegpt] + [eora16|svd16][:8|:4], any part alone or several in this order, or keep"
 """The grammar in one line, for errors and help."""
 
-_WEIGHT = re.compile(r"(?P<kind>int|nf)(?P<bits>\d+)(?:g(?P<group>\d+))?(?P<symmetric>sym)?(?P<activation>a\d+)?(?:-(?P<solver>[a-z]+))?")
+_WEIGHT = re.compile(
+    r"(?P<kind>int|nf)(?P<bits>\d+)(?:g(?P<group>\d+))?(?P<symmetric>sym)?(?:a(?P<activation>\d+))?(?:-(?P<solver>[a-z]+))?"
+)
 _SPARSITY = re.compile(r"(?P<pattern>[\d:]+%?)(?:-(?P<solver>[a-z]+))?")
 _LOW_RANK = re.compile(r"(?P<kind>eora|svd)(?P<rank>\d+)(?::(?P<bits>\d+))?")
 
@@ -146,7 +167,7 @@ class Scheme:
 
     | part | says | example |
     | --- | --- | --- |
-    | number format | kind and bits, ``g`` group size (one scale per output channel without), ``sym`` | ``int4g64``, ``int8sym``, ``nf3g64`` |
+    | number format | kind and bits, ``g`` group size (one scale per output channel without), ``sym``, ``a`` bits of the layer's inputs | ``int4g64``, ``int8syma8``, ``nf3g64`` |
     | sparsity | n kept of every m inputs, or the share that is dropped | ``2:4``, ``50%`` |
     | low rank | kind and rank of a correction of what the other parts lost, ``:`` bits of its factors | ``eora32``, ``svd16:8`` |
 
@@ -169,6 +190,7 @@ class Scheme:
         solver: How the numbers are found.
         sparsity: Which weights are dropped; None drops none.
         low_rank: The correction; None adds none.
+        activation: How the layer's inputs are rounded; None leaves them as they come.
 
     Example:
         >>> str(Scheme(WeightFormat(4, 64)))
@@ -185,10 +207,15 @@ class Scheme:
     solver: Method = "rtn"
     sparsity: Sparsity | None = None
     low_rank: LowRank | None = None
+    activation: ActivationFormat | None = None
 
     def __post_init__(self) -> None:
         if self.solver not in get_args(Method):
             raise ParedownError(f"solver must be one of {', '.join(get_args(Method))}, got {self.solver!r}")
+        if self.activation is not None and self.weight is None:
+            raise ParedownError(
+                f"inputs are rounded where weights are too, got {self.activation} without a number format; write for example int8{self.activation}"
+            )
         if self.solver in _ROUNDING and (self.weight is None or self.weight.kind != "int"):
             raise ParedownError(
                 f"{self.solver} finds the codes of an int format, got {self.weight or 'none'}; write for example int4g64-{self.solver}"
@@ -203,8 +230,8 @@ class Scheme:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file holds integer codes of all weights and nothing else, as compressed-tensors does."""
-        return self.weight is not None and self.weight.kind == "int" and self.sparsity is None and self.low_rank is None
+        """Whether the layer is integer codes of all weights and nothing else, as compressed-tensors has it."""
+        return self.weight is not None and self.weight.kind == "int" and (self.sparsity, self.low_rank, self.activation) == (None,) * 3
 
     @property
     def nominal_bits(self) -> float:
@@ -221,7 +248,7 @@ class Scheme:
 
     def __str__(self) -> str:
         parts = [
-            None if self.weight is None else f"{self.weight}{f'-{self.solver}' * (self.solver in _ROUNDING)}",
+            None if self.weight is None else f"{self.weight}{self.activation or ''}{f'-{self.solver}' * (self.solver in _ROUNDING)}",
             None if self.sparsity is None else f"{self.sparsity}{f'-{self.solver}' * (self.solver in _PRUNING)}",
             None if self.low_rank is None else str(self.low_rank),
         ]
@@ -249,10 +276,6 @@ class Scheme:
             raise ParedownError(
                 f"expected a scheme such as int4g64, int8, int3g32sym, int4g64-mse or keep, got {text!r}; the grammar is {GRAMMAR}"
             )
-        if weight is not None and weight["activation"]:
-            raise ParedownError(
-                f"{text!r} asks for quantized activations, which this version can neither price nor run; leave {weight['activation']} out"
-            )
         if len(solvers) > 1:
             raise ParedownError(f"a scheme has one solver, got {' and '.join(solvers)} in {text!r}; leave one out")
         return cls(
@@ -260,6 +283,7 @@ class Scheme:
             solvers[0] if solvers else "rtn",  # pyright: ignore[reportArgumentType]  (checked by __post_init__)
             None if sparsity is None else Sparsity(sparsity["pattern"]),
             None if low_rank is None else LowRank(int(low_rank["rank"]), int(low_rank["bits"] or 16), low_rank["kind"]),  # pyright: ignore[reportArgumentType]
+            ActivationFormat(int(weight["activation"])) if weight is not None and weight["activation"] else None,
         )
 
     @classmethod
