@@ -266,14 +266,14 @@ def test_a_loss_without_hessian_is_a_notice_and_no_failure(bert, tmp_path, stage
 
 
 def test_memory_that_one_layer_lacks_costs_that_layer_only(whole, bert, tmp_path, stage_asks_for_little, monkeypatch):
-    real = stage.HessianBlock
+    real = stage.HessianBlocks.__getitem__
 
-    def block(surface, layer):
+    def block(blocks, layer):
         if layer.name == QUERY:
             raise MemoryError("cannot allocate")
-        return real(surface, layer)
+        return real(blocks, layer)
 
-    monkeypatch.setattr(stage, "HessianBlock", block)
+    monkeypatch.setattr(stage.HessianBlocks, "__getitem__", block)
     study = study_of(tmp_path, bert, seconds=10_000)
     record = study.run()
     assert record.state == "done"
