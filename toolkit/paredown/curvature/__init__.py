@@ -18,7 +18,7 @@ from paredown.curvature.kronecker import KroneckerFactored
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.outer_products import OuterProducts
-from paredown.curvature.output_space import HessianBlock
+from paredown.curvature.output_space import HessianBlock, HessianBlocks
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.slices import slice_statistic, slices
@@ -32,6 +32,7 @@ __all__ = [
     "Eigenpairs",
     "Hessian",
     "HessianBlock",
+    "HessianBlocks",
     "InputMoment",
     "KroneckerFactored",
     "LossSurface",

@@ -21,7 +21,7 @@ from paredown.calibration import passes
 from paredown.curvature import (
     CurvatureOperator,
     Eigenpairs,
-    HessianBlock,
+    HessianBlocks,
     LossSurface,
     OuterProducts,
     extreme_eigenvalues,
@@ -32,6 +32,7 @@ from paredown.curvature import (
     twice_differentiable,
 )
 from paredown.curvature.density import Quadrature
+from paredown.curvature.double_backward import GRAPH_BYTES
 from paredown.errors import ParedownError
 from paredown.specs import CurvatureQuantity, CurvatureRequest, EigenvalueEstimate, LayerRef, SpectralDensity
 from paredown.study.clock import Clock, TimeUp
@@ -216,11 +217,13 @@ class _Work:
             self.check()
             matrix = sensitivity_operator(surface, some, seed=self.session.config.seed)
             ground = Ground.of(self.session, surface, matrix, self.check) if "fit" in self.wanted else None
+            halves = surface.first(surface.samples // 2) if surface.samples > 1 else surface
+            blocks, fewer = (HessianBlocks(each, some, GRAPH_BYTES // 2) for each in (surface, halves))
             for index, layer in enumerate(some):
                 message = f"{layer.name}, {samples} samples"
                 self.journal.write("progress", layer=layer.name, done=done, total=len(self.layers), message=message)
                 try:
-                    for found in self._spectrum(surface, matrix.block(index), self._missing(layer, samples, probes), probes):
+                    for found in self._spectrum(blocks, fewer, matrix.block(index), self._missing(layer, samples, probes), probes):
                         self.journal.write("curvature", layer=layer.name, payload=[found])
                         self.between()
                 except ParedownError as error:
@@ -248,42 +251,43 @@ class _Work:
         return {quantity for quantity, count in found.items() if quantity in self.wanted and count < samples}
 
     def _spectrum(
-        self, surface: LossSurface, kindred: OuterProducts, missing: Collection[CurvatureQuantity], probes: int
+        self, blocks: HessianBlocks, fewer: HessianBlocks, kindred: OuterProducts, missing: Collection[CurvatureQuantity], probes: int
     ) -> Iterator[EigenvalueEstimate | SpectralDensity]:
         """One block's density, whose Lanczos steps know the ends too; where they don't, the ends from a kindred matrix's eigenvector on."""
+        if not {"eigenvalues", "density"} & set(missing):
+            return  # before a graph is built
         (layer,), seed = kindred.layers, self.session.config.seed
-        block = _Watched(HessianBlock(surface, layer), self.check)
+        block = _Watched(blocks[layer], self.check)
+        samples = blocks.surface.samples
         steps = max(4, BASIS_BYTES // (layer.parameters * block.dtype.itemsize))
         known = self.journal.record.estimates(layer.name, "hessian").density
         found: list[Quadrature] = []
-        if known is not None and known.samples == surface.samples:
+        if known is not None and known.samples == samples:
             found = list(zip(known.nodes, known.weights, strict=True))
         ends: Eigenpairs | None = None
         for probe in range(len(found), probes) if "density" in missing else ():
             state = probe_lanczos(block, steps=min(STEPS, steps), seed=seed, probe=probe)
             found.append(quadrature(state))
             nodes, weights = zip(*found, strict=True)
-            yield SpectralDensity(layer.name, "hessian", nodes, weights, layer.parameters, surface.samples, seed)
+            yield SpectralDensity(layer.name, "hessian", nodes, weights, layer.parameters, samples, seed)
             if ends is None and "eigenvalues" in missing:
                 ends = ritz_pairs(state, 1, 1)
                 if ends.residuals[0] <= RESIDUAL * abs(ends.values[0]):
-                    yield self._ends(surface, layer, ends, steps)
+                    yield self._ends(samples, fewer, layer, ends, steps)
                     missing = [quantity for quantity in missing if quantity != "eigenvalues"]
             del state  # its basis is the largest thing here
         if "eigenvalues" in missing:
             start = kindred.top_eigenvector()
             most = min(MOST_PRODUCTS, steps)
             ends = extreme_eigenvalues(block, 1, 1, start=start if bool(start.any()) else None, max_products=most, seed=seed)
-            yield self._ends(surface, layer, ends, steps)
+            yield self._ends(samples, fewer, layer, ends, steps)
 
-    def _ends(self, surface: LossSurface, layer: LayerRef, ends: Eigenpairs, steps: int) -> EigenvalueEstimate:
+    def _ends(self, samples: int, fewer: HessianBlocks, layer: LayerRef, ends: Eigenpairs, steps: int) -> EigenvalueEstimate:
         """Both ends, and the largest eigenvalue of half of the samples, found from the one of all."""
         half: float | None = None
-        if surface.samples > 1:
-            fewer = _Watched(HessianBlock(surface.first(surface.samples // 2), layer), self.check)
-            half = extreme_eigenvalues(
-                fewer, start=ends.vectors[:, 0], max_products=min(STEPS, steps), seed=self.session.config.seed
-            ).values[0]
+        if fewer.surface.samples < samples:
+            block, start = _Watched(fewer[layer], self.check), ends.vectors[:, 0]
+            half = extreme_eigenvalues(block, start=start, max_products=min(STEPS, steps), seed=self.session.config.seed).values[0]
         top, bottom = ends.values[:1], ends.values[1:]
         return EigenvalueEstimate(
             layer.name,
@@ -292,7 +296,7 @@ class _Work:
             ends.residuals[:1],
             bottom,
             ends.residuals[1:],
-            surface.samples,
+            samples,
             ends.products,
             self.session.config.seed,
             half,
