@@ -3,7 +3,7 @@ import torch
 
 from paredown.curvature.double_backward import Graphs
 from paredown.curvature.hessian import Hessian
-from paredown.curvature.output_space import HessianBlock
+from paredown.curvature.output_space import HessianBlock, HessianBlocks
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from reference.hessian import entries, network, surface_of
@@ -74,6 +74,18 @@ def test_a_memory_limit_changes_pieces_and_not_the_answer(monkeypatch):
         free, tight = operator(surface, layers, limit_bytes=10**9), operator(surface, layers, limit_bytes=1)
         v = torch.randn(free.dimension, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         torch.testing.assert_close(tight @ v, free @ v, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2"])
+@pytest.mark.parametrize("limit_bytes", [10**9, 1])
+def test_blocks_that_share_a_graph_are_those_that_do_not(name, limit_bytes):
+    surface = surface_of(name)
+    layers = find_layers(surface.model)[::3]  # the first of gpt2 is tied to the head
+    blocks = HessianBlocks(surface, layers, limit_bytes)
+    for layer, block in zip(layers, blocks, strict=True):
+        v = torch.randn(layer.parameters, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        torch.testing.assert_close(block @ v, HessianBlock(surface, layer) @ v, rtol=1e-10, atol=1e-14)
+    assert blocks[layers[1]].layers == (layers[1],)
 
 
 def test_graphs_are_kept_as_far_as_they_fit():

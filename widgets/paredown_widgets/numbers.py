@@ -113,7 +113,7 @@ def error(deviation: float) -> str:
 
     Example:
         >>> error(0.424), error(0.0245), error(12.3), error(2.3e-6)
-        ('0.4', '0.024', '12', '2.3 · 10⁻⁶')
+        ('0.4', '0.025', '12', '2.3 · 10⁻⁶')
     """
     if 0 < deviation < 1e-3:
         power = math.floor(math.log10(deviation))

@@ -1,10 +1,10 @@
 """What the loss does around the weights: the matrices, and the questions asked of them."""
 
 from paredown.curvature.activations import ActivationCurvature, activation_curvature
-from paredown.curvature.density import exact_density, moments, probe_density, spectral_density
+from paredown.curvature.density import exact_density, moments, probe_density, probe_lanczos, quadrature, spectral_density
 from paredown.curvature.diagonal import probed_diagonal
 from paredown.curvature.double_backward import twice_differentiable
-from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues
+from paredown.curvature.eigenvalues import Eigenpairs, extreme_eigenvalues, ritz_pairs
 from paredown.curvature.ekfac import ekfac
 from paredown.curvature.fisher import empirical_fisher, fisher
 from paredown.curvature.ggn import gauss_newton
@@ -18,7 +18,7 @@ from paredown.curvature.kronecker import KroneckerFactored
 from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.outer_products import OuterProducts
-from paredown.curvature.output_space import HessianBlock
+from paredown.curvature.output_space import HessianBlock, HessianBlocks
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.slices import slice_statistic, slices
@@ -32,6 +32,7 @@ __all__ = [
     "Eigenpairs",
     "Hessian",
     "HessianBlock",
+    "HessianBlocks",
     "InputMoment",
     "KroneckerFactored",
     "LossSurface",
@@ -58,10 +59,13 @@ __all__ = [
     "output_probe",
     "probe_density",
     "probe_error",
+    "probe_lanczos",
     "probe_objective",
     "probed_diagonal",
+    "quadrature",
     "ratio",
     "refined_trace",
+    "ritz_pairs",
     "slice_statistic",
     "slices",
     "smooth",

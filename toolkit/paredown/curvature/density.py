@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paredown.curvature.lanczos import lanczos
+from paredown.curvature.lanczos import Tridiagonal, lanczos
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.probes import generator_for
 
@@ -20,8 +20,8 @@ Quadrature = tuple[tuple[float, ...], tuple[float, ...]]
 """Nodes, ascending, and their weights, which sum to 1."""
 
 
-def probe_density(operator: CurvatureOperator, *, steps: int = 20, seed: int = 0, probe: int = 0) -> Quadrature:
-    """Nodes and weights of one probe of random signs; fewer than `steps` where the probe's Krylov space is smaller.
+def probe_lanczos(operator: CurvatureOperator, *, steps: int = 20, seed: int = 0, probe: int = 0) -> Tridiagonal:
+    """Lanczos steps from one probe of random signs; fewer than `steps` where its Krylov space is smaller.
 
     Args:
         operator: The matrix.
@@ -33,8 +33,18 @@ def probe_density(operator: CurvatureOperator, *, steps: int = 20, seed: int = 0
         ParedownError: If a product is not finite.
     """
     start = operator.signs(generator_for(seed, "density", (probe,)))
-    values, vectors = lanczos(operator, start, steps, lambda state: state.invariant).ritz()
+    return lanczos(operator, start, steps, lambda state: state.invariant)
+
+
+def quadrature(state: Tridiagonal) -> Quadrature:
+    """Nodes and weights of a probe's Lanczos steps; the weights sum to 1."""
+    values, vectors = state.ritz()
     return tuple(values.tolist()), tuple((vectors[0] ** 2).tolist())
+
+
+def probe_density(operator: CurvatureOperator, *, steps: int = 20, seed: int = 0, probe: int = 0) -> Quadrature:
+    """Nodes and weights of one probe, as of `probe_lanczos`."""
+    return quadrature(probe_lanczos(operator, steps=steps, seed=seed, probe=probe))
 
 
 def spectral_density(

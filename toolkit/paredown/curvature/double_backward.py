@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Generic, TypeVar
 
 import torch
@@ -137,31 +138,36 @@ class Graphs(Generic[Graph]):
     def __init__(self, surface: LossSurface, build: Callable[[Batch], Graph], limit_bytes: int = GRAPH_BYTES) -> None:
         self._surface, self._build, self._limit = surface, build, limit_bytes
         self._kept: dict[int, Graph] = {}
-        self._pieces: list[Batch] | None = None
-        self._keep = 0
 
     def __iter__(self) -> Iterator[Graph]:
         """Each piece's graph, built where it isn't kept."""
-        if self._pieces is None:
-            self._plan()
-        assert self._pieces is not None
         for index, batch in enumerate(self._pieces):
             graph = self._kept.get(index)
             if graph is None:
                 graph = self._build(batch)
-                if index < self._keep:
+                if self.fit or index < self._room:
                     self._kept[index] = graph
             yield graph
             del graph
 
-    def _plan(self) -> None:
-        each = bytes_of_a_sample(self._surface.batches, self._build)
-        fit = each * self._surface.samples <= self._limit
-        # half for the kept ones, half for the one at work
-        most = self._surface.samples if fit else max(1, int(self._limit / 2 / each))
-        self._pieces = list(pieces(self._surface, most))
-        largest = max(len(piece.ids) for piece in self._pieces)
-        self._keep = len(self._pieces) if fit else int(self._limit / 2 / (each * largest))
+    @cached_property
+    def _each(self) -> int:
+        return bytes_of_a_sample(self._surface.batches, self._build)
+
+    @property
+    def fit(self) -> bool:
+        """Whether all graphs are kept."""
+        return self._each * self._surface.samples <= self._limit
+
+    @cached_property
+    def _pieces(self) -> list[Batch]:
+        # where they don't fit, half for the kept ones, half for the one at work
+        most = self._surface.samples if self.fit else max(1, int(self._limit / 2 / self._each))
+        return list(pieces(self._surface, most))
+
+    @property
+    def _room(self) -> int:
+        return int(self._limit / 2 / (self._each * max(len(piece.ids) for piece in self._pieces)))
 
 
 def pieces(surface: LossSurface, samples: int) -> Iterator[Batch]:

@@ -77,7 +77,11 @@ def extreme_eigenvalues(
         allowed = residual * np.maximum(np.abs(values), SMALL * np.abs(state.ritz()[0]).max())
         return bool((errors <= allowed).all())
 
-    state = lanczos(operator, start, max_products, reached)
+    return ritz_pairs(lanczos(operator, start, max_products, reached), top, bottom)
+
+
+def ritz_pairs(state: Tridiagonal, top: int = 1, bottom: int = 0) -> Eigenpairs:
+    """The ends of the spectrum as far as some Lanczos steps show them, such as those of a density."""
     values, errors, weights = _ends(state, top, bottom)
     vectors = state.basis.T @ torch.from_numpy(weights).to(state.basis)
     return Eigenpairs(tuple(values.tolist()), vectors, tuple(errors.tolist()), len(state.alphas))

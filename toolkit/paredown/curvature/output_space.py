@@ -7,7 +7,7 @@ graph starts at the layer, so that later layers cost less.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,40 +117,74 @@ class HessianBlock(CurvatureOperator):
         surface: The loss.
         layer: The layer.
         limit_bytes: What kept graphs may take; those of other samples are built again for each product.
+        graphs: Of this layer's outputs and of others'; its own where None. `HessianBlocks` gives all its blocks the same.
 
     Attributes:
         notice: What was switched in the model while graphs are built; empty where nothing was.
     """
 
-    def __init__(self, surface: LossSurface, layer: LayerRef, limit_bytes: int = GRAPH_BYTES) -> None:
+    def __init__(
+        self, surface: LossSurface, layer: LayerRef, limit_bytes: int = GRAPH_BYTES, *, graphs: Graphs[OutputGraph] | None = None
+    ) -> None:
         weight = weight_of(surface.model, layer)
         super().__init__([layer], weight.dtype, weight.device)
         self.surface, self._limit = surface, limit_bytes
         with twice_differentiable(surface.model) as self.notice:
             pass
-        self._graphs: Graphs[OutputGraph] | None = Graphs(surface, lambda batch: output_graph(surface, batch, [layer]), limit_bytes)
+        self._graphs: Graphs[OutputGraph] | None = graphs or _graphs(surface, [layer], limit_bytes)
         self._whole: Hessian | None = None
 
     @override
     def _matmat(self, vectors: Tensor) -> Tensor:
         total = vectors.new_zeros(vectors.shape[1], *self.layers[0].shape)
         if self._graphs is not None:
+            (layer,) = self.layers
             for graph in self._graphs:
-                if graph.entangled:
+                if layer.name in graph.entangled:
                     self._graphs, self._whole = None, Hessian(self.surface, self.layers, self._limit)
                     break
-                if graph.calls:
+                mine = [i for i, call in enumerate(graph.calls) if call.layer.name == layer.name]
+                if mine:
                     for part, matrix in zip(total, vectors.T, strict=True):
-                        _add_product(graph, matrix.reshape(self.layers[0].shape), part)
+                        _add_product(graph, mine, matrix.reshape(layer.shape), part)
         if self._whole is not None:
             return self._whole._matmat(vectors)
         return total.flatten(1).T / self.surface.total_units
 
 
-def _add_product(graph: OutputGraph, matrix: Tensor, total: Tensor) -> None:
-    """Add one piece's product with `matrix` [out, in] to `total`."""
-    found = graph.products([_lifted(call, matrix) for call in graph.calls])
-    for call, curved in zip(graph.calls, found, strict=True):
+class HessianBlocks:
+    """The Hessian blocks of some layers, each a `HessianBlock`, from one graph where that fits into memory.
+
+    Building a graph costs about as much as a product; a product walks only what is above its layer, whatever else is in the graph.
+
+    Args:
+        surface: The loss.
+        layers: The layers.
+        limit_bytes: What kept graphs may take; where those of all layers don't fit, each block has its own.
+    """
+
+    def __init__(self, surface: LossSurface, layers: Sequence[LayerRef], limit_bytes: int = GRAPH_BYTES) -> None:
+        self.surface, self.layers, self._limit = surface, tuple(layers), limit_bytes
+        self._graphs = _graphs(surface, self.layers, limit_bytes)
+
+    def __getitem__(self, layer: LayerRef) -> HessianBlock:
+        """The block of one of the layers."""
+        return HessianBlock(self.surface, layer, self._limit, graphs=self._graphs if self._graphs.fit else None)
+
+    def __iter__(self) -> Iterator[HessianBlock]:
+        """The blocks of all layers."""
+        return (self[layer] for layer in self.layers)
+
+
+def _graphs(surface: LossSurface, layers: Sequence[LayerRef], limit_bytes: int) -> Graphs[OutputGraph]:
+    return Graphs(surface, lambda batch: output_graph(surface, batch, layers), limit_bytes)
+
+
+def _add_product(graph: OutputGraph, of: Sequence[int], matrix: Tensor, total: Tensor) -> None:
+    """Add the product with `matrix` [out, in] over some calls of one piece to `total`."""
+    calls = [graph.calls[i] for i in of]
+    found = graph.products([_lifted(call, matrix) for call in calls], of)
+    for call, curved in zip(calls, found, strict=True):
         assert call.inputs is not None
         if call.kind == "lookup":
             total.index_add_(0, call.inputs.flatten(), curved.flatten(0, 1))

@@ -20,14 +20,19 @@ from typing_extensions import override
 from paredown.calibration import passes
 from paredown.curvature import (
     CurvatureOperator,
-    HessianBlock,
+    Eigenpairs,
+    HessianBlocks,
     LossSurface,
     OuterProducts,
     extreme_eigenvalues,
     hessian_traces,
-    probe_density,
+    probe_lanczos,
+    quadrature,
+    ritz_pairs,
     twice_differentiable,
 )
+from paredown.curvature.density import Quadrature
+from paredown.curvature.double_backward import GRAPH_BYTES
 from paredown.errors import ParedownError
 from paredown.specs import CurvatureQuantity, CurvatureRequest, EigenvalueEstimate, LayerRef, SpectralDensity
 from paredown.study.clock import Clock, TimeUp
@@ -44,8 +49,14 @@ TRACES_SHARE = 0.5
 STEPS = 20
 """Lanczos steps of a density."""
 
+PROBES = 2
+"""Probes of a density, as many as tell a spread; one in the first of several rounds, so that every layer has its turn sooner."""
+
+RESIDUAL = 1e-2
+"""Residual of the largest eigenvalue, relative to it, that a density's own Lanczos steps must have reached to be its estimate."""
+
 MOST_PRODUCTS = 60
-"""Products that the two ends of a spectrum may take."""
+"""Products that the two ends of a spectrum may take where a density does not give them."""
 
 BASIS_BYTES = 1_000_000_000
 """Most bytes of Lanczos vectors: a very large layer gets fewer steps."""
@@ -130,7 +141,7 @@ class _Work:
         else:
             rounds = sizes[:2][-1:]  # eigenvalues have no error to stop at but their residual
         for samples in rounds:
-            self._blocks(samples)
+            self._blocks(samples, 1 if samples < rounds[-1] and samples == rounds[0] else PROBES)
             self._traces(sizes)
 
     def check(self) -> None:
@@ -197,20 +208,22 @@ class _Work:
         traces = [self.journal.record.estimates(layer.name, "hessian").trace for layer in self.layers]
         return all(trace is not None and trace.relative_data_error <= self.request.relative_error for trace in traces)
 
-    def _blocks(self, samples: int) -> None:
-        """Everything but the traces, layer by layer, from so many samples."""
-        pending = [layer for layer in self.layers if self._missing(layer, samples)]
+    def _blocks(self, samples: int, probes: int) -> None:
+        """Everything but the traces, layer by layer, from so many samples; densities by so many probes."""
+        pending = [layer for layer in self.layers if self._missing(layer, samples, probes)]
         done = len(self.layers) - len(pending)
         surface = self.surface.first(samples)
         for some in passes(pending, tokens_of(surface.batches)):
             self.check()
             matrix = sensitivity_operator(surface, some, seed=self.session.config.seed)
             ground = Ground.of(self.session, surface, matrix, self.check) if "fit" in self.wanted else None
+            halves = surface.first(surface.samples // 2) if surface.samples > 1 else surface
+            blocks, fewer = (HessianBlocks(each, some, GRAPH_BYTES // 2) for each in (surface, halves))
             for index, layer in enumerate(some):
                 message = f"{layer.name}, {samples} samples"
                 self.journal.write("progress", layer=layer.name, done=done, total=len(self.layers), message=message)
                 try:
-                    for found in self._spectrum(surface, matrix.block(index), self._missing(layer, samples)):
+                    for found in self._spectrum(blocks, fewer, matrix.block(index), self._missing(layer, samples, probes), probes):
                         self.journal.write("curvature", layer=layer.name, payload=[found])
                         self.between()
                 except ParedownError as error:
@@ -219,45 +232,75 @@ class _Work:
                     self.journal.excuse(f"the Hessian of {layer.name} could not be estimated", error)
                 done += 1
                 density = self.journal.record.estimates(layer.name, "hessian").density
-                fits = [ground.quadratic_fit(index, density)] if ground is not None and "fit" in self._missing(layer, samples) else []
+                fits = (
+                    [ground.quadratic_fit(index, density)] if ground is not None and "fit" in self._missing(layer, samples, probes) else []
+                )
                 kind = "curvature" if fits else "progress"
                 self.journal.write(kind, layer=layer.name, done=done, total=len(self.layers), payload=fits)
                 self.between()
 
-    def _missing(self, layer: LayerRef, samples: int) -> set[CurvatureQuantity]:
-        """What is asked for, and not known from as many samples."""
+    def _missing(self, layer: LayerRef, samples: int, probes: int) -> set[CurvatureQuantity]:
+        """What is asked for, and not known from as many samples and probes."""
         known = self.journal.record.estimates(layer.name, "hessian")
         fit = self.journal.record.quadratic_fits.get(layer.name)
         found: dict[CurvatureQuantity, int] = {
             "eigenvalues": known.eigenvalues.samples if known.eigenvalues else 0,
-            "density": known.density.samples if known.density else 0,
+            "density": known.density.samples if known.density and len(known.density.nodes) >= probes else 0,
             "fit": fit.samples if fit else 0,
         }
         return {quantity for quantity, count in found.items() if quantity in self.wanted and count < samples}
 
     def _spectrum(
-        self, surface: LossSurface, kindred: OuterProducts, missing: Collection[CurvatureQuantity]
+        self, blocks: HessianBlocks, fewer: HessianBlocks, kindred: OuterProducts, missing: Collection[CurvatureQuantity], probes: int
     ) -> Iterator[EigenvalueEstimate | SpectralDensity]:
-        """The ends of one block's spectrum, from a kindred matrix's eigenvector on, and its density."""
+        """One block's density, whose Lanczos steps know the ends too; where they don't, the ends from a kindred matrix's eigenvector on."""
+        if not {"eigenvalues", "density"} & set(missing):
+            return  # before a graph is built
         (layer,), seed = kindred.layers, self.session.config.seed
-        block = _Watched(HessianBlock(surface, layer), self.check)
+        block = _Watched(blocks[layer], self.check)
+        samples = blocks.surface.samples
         steps = max(4, BASIS_BYTES // (layer.parameters * block.dtype.itemsize))
+        known = self.journal.record.estimates(layer.name, "hessian").density
+        found: list[Quadrature] = []
+        if known is not None and known.samples == samples:
+            found = list(zip(known.nodes, known.weights, strict=True))
+        ends: Eigenpairs | None = None
+        for probe in range(len(found), probes) if "density" in missing else ():
+            state = probe_lanczos(block, steps=min(STEPS, steps), seed=seed, probe=probe)
+            found.append(quadrature(state))
+            nodes, weights = zip(*found, strict=True)
+            yield SpectralDensity(layer.name, "hessian", nodes, weights, layer.parameters, samples, seed)
+            if ends is None and "eigenvalues" in missing:
+                ends = ritz_pairs(state, 1, 1)
+                if ends.residuals[0] <= RESIDUAL * abs(ends.values[0]):
+                    yield self._ends(samples, fewer, layer, ends, steps)
+                    missing = [quantity for quantity in missing if quantity != "eigenvalues"]
+            del state  # its basis is the largest thing here
         if "eigenvalues" in missing:
             start = kindred.top_eigenvector()
-            ends = extreme_eigenvalues(
-                block, 1, 1, start=start if bool(start.any()) else None, max_products=min(MOST_PRODUCTS, steps), seed=seed
-            )
-            half: float | None = None
-            if surface.samples > 1:
-                fewer = _Watched(HessianBlock(surface.first(surface.samples // 2), layer), self.check)
-                half = extreme_eigenvalues(fewer, start=ends.vectors[:, 0], max_products=min(STEPS, steps), seed=seed).values[0]
-            top, bottom = ends.values[:1], ends.values[1:]
-            yield EigenvalueEstimate(
-                layer.name, "hessian", top, ends.residuals[:1], bottom, ends.residuals[1:], surface.samples, ends.products, seed, half
-            )
-        if "density" in missing:
-            nodes, weights = probe_density(block, steps=min(STEPS, steps), seed=seed)
-            yield SpectralDensity(layer.name, "hessian", (nodes,), (weights,), layer.parameters, surface.samples, seed)
+            most = min(MOST_PRODUCTS, steps)
+            ends = extreme_eigenvalues(block, 1, 1, start=start if bool(start.any()) else None, max_products=most, seed=seed)
+            yield self._ends(samples, fewer, layer, ends, steps)
+
+    def _ends(self, samples: int, fewer: HessianBlocks, layer: LayerRef, ends: Eigenpairs, steps: int) -> EigenvalueEstimate:
+        """Both ends, and the largest eigenvalue of half of the samples, found from the one of all."""
+        half: float | None = None
+        if fewer.surface.samples < samples:
+            block, start = _Watched(fewer[layer], self.check), ends.vectors[:, 0]
+            half = extreme_eigenvalues(block, start=start, max_products=min(STEPS, steps), seed=self.session.config.seed).values[0]
+        top, bottom = ends.values[:1], ends.values[1:]
+        return EigenvalueEstimate(
+            layer.name,
+            "hessian",
+            top,
+            ends.residuals[:1],
+            bottom,
+            ends.residuals[1:],
+            samples,
+            ends.products,
+            self.session.config.seed,
+            half,
+        )
 
 
 def _mixed(surface: LossSurface, seed: int) -> LossSurface:
