@@ -114,3 +114,11 @@ def test_budgets_are_counted_between_uniform_plans_that_grow(sizes, bits, size):
     found = UniformSizes.of(plan_of(*pair) for pair in sizes.items())
     assert found.bits == bits
     assert found.bytes == size
+
+
+def test_what_was_kept_is_exported_without_the_task(mixed, llama, tmp_path):
+    info, layer = mixed.record().info, next(layer for layer in mixed.record().layers if layer.kind == "linear")
+    scheme = Scheme.parse("int3g64+eora8:8")
+    expected = dequantize(mixed.session().kept(layer, scheme))
+    folder = Study(mixed.folder, model=llama).export(Plan(info.model, info.digest, {layer.name: scheme}, 0), tmp_path / "out")
+    assert torch.equal(native.load(folder).get_submodule(layer.name).weight, expected)

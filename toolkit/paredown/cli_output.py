@@ -193,7 +193,7 @@ def _pairs(record: Record) -> list[tuple[Plan, Measurement]]:
 
 
 def _misfits(record: Record) -> list[str]:
-    """Why layers get another scheme than asked, each reason once."""
+    """Why layers get another scheme than asked, and what methods did about degenerate inputs; each remark once."""
     reasons = Counter(
         f"{candidate.scheme}: {candidate.note}"
         for candidates in record.candidates.values()

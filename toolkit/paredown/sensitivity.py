@@ -43,7 +43,7 @@ def price(
     """
     effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
     stats = statistics(captured)
-    inputs, dtype = Inputs(stats), getattr(torch, layer.dtype)
+    inputs, dtype = Inputs(stats.input_second_moment, stats.tokens), getattr(torch, layer.dtype)
     errors: dict[Scheme, Tensor] = {}
     rounded: dict[Scheme, RoundedInputs] = {}
     notes: dict[Scheme, str] = {}

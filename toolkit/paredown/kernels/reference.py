@@ -55,9 +55,9 @@ def embedding(ids: Tensor, packed: Packed) -> Tensor:
     Returns:
         float32 [..., dim].
     """
-    rows, place = torch.unique(ids, return_inverse=True)
     if not packed.scheme.is_plain:
         return dequantize(packed)[ids]
+    rows, place = torch.unique(ids, return_inverse=True)
     return dequantize(_rows(packed, rows))[place]
 
 

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from paredown.calibration import LayerStats
 from paredown.errors import ParedownError
 from paredown.methods import checks
 from paredown.methods.error_feedback import InverseFactor, Order, inverse_factor
@@ -54,21 +53,18 @@ class Inputs:
     """What is known of a layer's inputs, with what several schemes make of it kept.
 
     Attributes:
-        stats: Their statistics.
+        moment: Mean of x xᵀ over tokens, [in, in].
+        tokens: How many there were; None where nobody counted.
     """
 
-    stats: LayerStats
+    moment: Tensor
+    tokens: int | None = None
     _factors: dict[tuple[Order, int], InverseFactor] = field(default_factory=dict, repr=False)
-
-    @property
-    def moment(self) -> Tensor:
-        """Mean of x xᵀ over tokens, [in, in]."""
-        return self.stats.input_second_moment
 
     def factor(self, order: Order, unit: int) -> InverseFactor:
         """Of the inverse second moment, made once."""
         if (order, unit) not in self._factors:
-            self._factors[order, unit] = inverse_factor(self.moment, order=order, unit=unit, tokens=self.stats.tokens)
+            self._factors[order, unit] = inverse_factor(self.moment, order=order, unit=unit, tokens=self.tokens)
         return self._factors[order, unit]
 
 

@@ -145,7 +145,8 @@ def _again(config: StudyConfig, loaded: LoadedModel, task: Task, layer: LayerRef
         raise ParedownError(
             f"{layer.name} by {scheme}: the calibration data never runs the layer, so that nothing is known of its inputs; keep it"
         )
-    inputs = Inputs(statistics(captured[layer.name]))
+    stats = statistics(captured[layer.name])
+    inputs = Inputs(stats.input_second_moment, stats.tokens)
     return compress(weight_of(loaded.model, layer), scheme, inputs, dtype=getattr(torch, layer.dtype))
 
 

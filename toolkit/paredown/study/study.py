@@ -25,6 +25,7 @@ from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
 from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
+from paredown.study.kept import KeptWeights
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
 from paredown.tasks import Task
@@ -247,7 +248,7 @@ class Study:
         loaded = self.loaded()
         info = self.record().info
         layers = self._session.layers if self._session else find_layers(loaded.model, dtype=loaded.dtype)
-        kept = self.session().kept if any(scheme.needs_inputs for scheme in plan.schemes.values()) else None
+        kept = KeptWeights(self.store, lambda layer, scheme: self.session().kept(layer, scheme))
         return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"), kept)
 
     def session(self) -> Session:
