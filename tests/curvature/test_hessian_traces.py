@@ -1,5 +1,6 @@
 import dataclasses
 import importlib
+import itertools
 
 import pytest
 import torch
@@ -113,6 +114,30 @@ def test_batches_and_memory_do_not_change_the_estimates():
     for one, other in zip(whole, cut, strict=True):
         assert one.value == pytest.approx(other.value, rel=1e-9)
         assert one.probe_sd == pytest.approx(other.probe_sd, rel=1e-6)
+
+
+def test_probes_that_share_a_product_are_those_that_would_have_had_their_own(monkeypatch):
+    surface = surface_of("bert")
+    layers = find_layers(surface.model)[1:4]
+    shared = last(surface, layers, seed=4, target=0.0, max_probes=10)
+    monkeypatch.setattr(importlib.import_module("paredown.curvature.hessian_traces"), "TOKENS", 1)
+    for one, other in zip(shared, last(surface, layers, seed=4, target=0.0, max_probes=10), strict=True):
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+        assert one.probe_sd == pytest.approx(other.probe_sd, rel=1e-6)
+
+
+def test_blocks_have_their_turns_once_errors_are_known():
+    surface = surface_of("bert")
+    layers = [layer for layer in find_layers(surface.model) if layer.block]
+    block = {layer.name: layer.block for layer in layers}
+    turns, probes, newest = [], {}, {}
+    for found in hessian_traces(surface, layers, seed=0, target=0.2, max_probes=40):
+        if min([*probes.values(), 0] if len(probes) < len(layers) else probes.values()) >= 16:
+            turns += {block[each.layer] for each in found}
+        probes |= {each.layer: each.probes for each in found}
+        newest |= {each.layer: each for each in found}
+    assert sum(one != other for one, other in itertools.pairwise(turns)) < len(set(block.values()))
+    assert all(each.relative_probe_error <= 0.2 or each.probes >= 40 for each in newest.values())
 
 
 def test_estimates_come_block_by_block():

@@ -15,6 +15,7 @@ With \(z_s = a_s W^\top\) for sample s (tokens by outputs), \(\mathrm{tr}\, H = 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from paredown.calibration import Call, listening
 from paredown.curvature.double_backward import GRAPH_BYTES, bytes_of_a_sample, gradients, products, twice_differentiable
 from paredown.curvature.ghost_norms import gauss_newton_traces
 from paredown.curvature.output_space import OutputGraph, inputs_of, output_graph
-from paredown.curvature.padding import padding_is_idle, runs, without_padding
+from paredown.curvature.padding import TOKENS, padding_is_idle, runs, without_padding
 from paredown.curvature.probes import exact_directions, generator_for, signs
 from paredown.curvature.surface import LossSurface, rows_of
 from paredown.curvature.uncertainty import ratio
@@ -40,7 +41,10 @@ FIRST = 2
 """Probes of every sample in the first sweep: as many as tell a spread."""
 
 ROUND = 4
-"""Probes a sample that a later round adds on average, and the fewest that a sample is worth a graph for."""
+"""Probes a sample that a later round adds on average, or half of those so far; and the fewest that a sample is worth a graph for."""
+
+EXPLORED = 8
+"""Probes a sample, on average, after which a layer's error is known well enough to say what it will cost."""
 
 FLOOR = 0.02
 """Least weight of a sample, relative to the steepest one's."""
@@ -92,17 +96,19 @@ def hessian_traces(
 ) -> Iterator[tuple[TraceEstimate, ...]]:
     """Traces of the layers' Hessian blocks, refined until their probe errors are small or the caller has seen enough.
 
-    Estimates of a block's layers come after the first of its products, over the samples so far; then after each piece of work. Probes
-    depend on the seed, the layer, the sample's id and their number, not on batches. Memory: the model, graphs of `limit_bytes` (one
-    sample's at least), the outputs of all layers for their samples, and five numbers a sample and layer.
+    Estimates of a block's layers come after the first of its products, over the samples so far; then after each piece of work. Once
+    errors are known well, blocks have their turns: first the one whose next layer to be done costs least. Probes depend on the seed,
+    the layer, the sample's id and their number, not on batches. Memory: the model, graphs of `limit_bytes` (one sample's at least), the
+    outputs of all layers for their samples, and five numbers a sample and layer.
 
     Args:
         surface: The loss.
         layers: The layers. Those whose weight is used twice in one pass (an embedding tied to the head) get graphs of their own, a sample
             at a time, and no control variate.
         seed: Of the probes.
-        target: Probe error at which a layer gets no more probes, relative to the larger of the trace and the Gauss-Newton trace.
-        max_probes: Probes a sample, on average, at which all stops.
+        target: Probe error at which a layer gets no more probes, relative to the larger of the trace and the Gauss-Newton trace; as much
+            below it as the error itself is uncertain, since few probes may agree by chance.
+        max_probes: Probes a sample, on average, at which a layer gets no more.
         sums: Where to go on, and where to keep the sums; from the start where None.
         limit_bytes: What graphs may take.
 
@@ -123,15 +129,11 @@ def hessian_traces(
     for rows in prober.pieces(sums.counts.amin(1) < FIRST, every):
         for done in prober.probe(rows, prober.blocks(every), FIRST, upto=True):
             yield prober.estimates(done)
-    while True:
-        estimates = prober.estimates(every)
-        active = [i for i in every if (estimates[i].relative_probe_error or 0.0) > target]
-        if not active or float(sums.counts[:, active].mean()) >= max_probes:
-            return
-        for count, chosen in _allotment(sums, active):
-            for rows in prober.pieces(chosen, active):
-                done = [i for block in prober.probe(rows, prober.blocks(active), count) for i in block]
-                yield prober.estimates(done)
+    while some := prober.turn(target, max_probes):
+        for count, chosen in _allotment(sums, some):
+            for rows in prober.pieces(chosen, some):
+                for done in prober.probe(rows, prober.blocks(some), count):
+                    yield prober.estimates(done)
 
 
 def _allotment(sums: TraceSums, active: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
@@ -140,7 +142,7 @@ def _allotment(sums: TraceSums, active: Sequence[int]) -> Iterator[tuple[int, Te
     weights = (steepness / steepness.sum(0).clamp(min=torch.finfo(torch.float64).tiny)).mean(1).sqrt()
     weights = weights.clamp(min=FLOOR * float(weights.max())) if weights.any() else torch.ones_like(weights)
     counts = sums.counts[:, active].mean(1)
-    wanted = (counts.sum() + ROUND * len(counts)) * weights / weights.sum() - counts
+    wanted = (counts.sum() + max(ROUND * len(counts), float(counts.sum()) / 2)) * weights / weights.sum() - counts
     powers = wanted.clamp(min=1).log2().add(1e-9).floor().exp2()
     for count in powers[powers >= ROUND].unique().flip(0).tolist():
         yield int(count), powers == count
@@ -163,13 +165,45 @@ class _Prober:
             blocks.setdefault(self.layers[i].block, []).append(i)
         return list(blocks.values())
 
-    def pieces(self, chosen: Tensor, of: Sequence[int]) -> Iterator[Tensor]:
-        """Rows of the chosen samples [samples], of one batch, as many as fit into memory with the graph of some layers."""
+    def turn(self, target: float, max_probes: int) -> list[int]:
+        """Layers to go on with; none where all are done.
+
+        First all of them, until their errors are known well; then those of one block, where the next layer to be done costs least
+        (Smith, "Various optimizers for single-stage production", 1956).
+        """
+        probes = self.sums.counts.mean(0).tolist()
+        errors = [self._cautious_error(i) for i in range(len(self.layers))]
+        waiting = [i for i, error in enumerate(errors) if error > target and probes[i] < max_probes]
+        if not target or any(probes[i] < EXPLORED for i in waiting):
+            return waiting
+
+        def cost(block: list[int]) -> float:
+            return self._bytes(block) * min(probes[i] * ((errors[i] / target) ** 2 - 1) for i in block)
+
+        return min(self.blocks(waiting), key=cost, default=[])
+
+    def _cautious_error(self, i: int) -> float:
+        """Relative probe error, its square two standard errors higher: with the degrees of freedom of Satterthwaite (1946)."""
+        (estimate,) = self.estimates([i])
+        counts, squares = self.sums.counts[:, i], self.sums.squares[:, i]
+        variances = squares / (counts - 1) / counts
+        total = float(variances.sum())
+        if total == 0:
+            return 0.0
+        freedom = 1 / float(((variances / total).square() / (counts - 1)).sum())
+        return (estimate.relative_probe_error or 0.0) * math.sqrt(1 + 2 * math.sqrt(2 / freedom))
+
+    def _bytes(self, of: Sequence[int]) -> int:
+        """Of a sample's graph of some layers; a product's work goes with it."""
         key = tuple(of)
         if key not in self.each:
             wanted = [self.layers[i] for i in of]
             self.each[key] = bytes_of_a_sample(self.surface.batches, lambda batch: output_graph(self.surface, batch, wanted))
-        most = max(1, int(self.limit // self.each[key]))
+        return self.each[key]
+
+    def pieces(self, chosen: Tensor, of: Sequence[int]) -> Iterator[Tensor]:
+        """Rows of the chosen samples [samples], of one batch, as many as fit into memory with the graph of some layers."""
+        most = max(1, self.limit // self._bytes(of))
         start = 0
         for batch in self.surface.batches:
             rows = chosen[start : start + len(batch.ids)].nonzero()[:, 0]
@@ -188,6 +222,9 @@ class _Prober:
 
     def probe(self, rows: Tensor, blocks: Sequence[Sequence[int]], count: int, *, upto: bool = False) -> Iterator[Sequence[int]]:
         """Take in so many probes more (or up to so many) of samples of one batch; yields each block of layers when it is done."""
+        samples = len(rows)
+        copies = 1 if upto else self._copies(rows, blocks, count)
+        rows = rows.repeat(copies)
         batch = self.batch(rows)
         layers = [self.layers[i] for block in blocks for i in block]
         columns = _columns(self.surface, batch, layers)
@@ -199,11 +236,11 @@ class _Prober:
                 self.sums.steepness[rows, layer] = view.steepness
                 self.sums.gauss_newton[rows, layer] = view.gauss_newton
             tangled = [self.layers[i] for i in block if self.layers[i].name in graph.entangled]
-            for _ in range(count - int(self.sums.counts[rows][:, list(block)].min()) if upto else count):
+            for _ in range(count - int(self.sums.counts[rows][:, list(block)].min()) if upto else count // copies):
                 for layer, values in self._forms(graph, views, batch, rows):
-                    self._take(rows, layer, values)
+                    self._take(rows[:samples], layer, values)
                 for layer in tangled:
-                    self._take(rows, layer, _tangled_forms(self.surface, batch, layer, self._generators(layer, batch, rows)))
+                    self._take(rows[:samples], layer, _tangled_forms(self.surface, batch, layer, self._generators(layer, batch, rows)))
             yield block
 
     def _take(self, rows: Tensor, layer: LayerRef, values: Tensor) -> None:
@@ -212,13 +249,23 @@ class _Prober:
                 f"second derivatives are NaN or infinite at {layer.name} for samples {', '.join(map(str, rows.tolist()[:4]))};"
                 " look for such values in the model's weights, or for operations that have none there, such as the root of 0"
             )
-        self.sums.add(rows, self.index[layer.name], values)
+        for probe in values.split(len(rows)):
+            self.sums.add(rows, self.index[layer.name], probe)
+
+    def _copies(self, rows: Tensor, blocks: Sequence[Sequence[int]], count: int) -> int:
+        """How many probes of each sample share a product, a power of two: with few tokens a product is slow for its size."""
+        mask = self.batch(rows).inputs.get("attention_mask")
+        if mask is None:
+            return 1
+        most = min(TOKENS // mask.numel(), self.limit // self._bytes([i for block in blocks for i in block]) // len(rows), count)
+        return 1 << max(0, most.bit_length() - 1)
 
     def _generators(self, layer: LayerRef, batch: Batch, rows: Tensor) -> list[torch.Generator]:
-        numbers = self.sums.counts[rows, self.index[layer.name]].tolist()
+        copies = torch.arange(len(rows)) // len(rows.unique())
+        numbers = self.sums.counts[rows, self.index[layer.name]].long() + copies
         return [
-            generator_for(self.seed, "hessian_traces " + layer.name, (sample, int(number)))
-            for sample, number in zip(batch.ids, numbers, strict=True)
+            generator_for(self.seed, "hessian_traces " + layer.name, (sample, number))
+            for sample, number in zip(batch.ids, numbers.tolist(), strict=True)
         ]
 
     def _forms(self, graph: OutputGraph, views: Sequence[_View], batch: Batch, rows: Tensor) -> Iterator[tuple[LayerRef, Tensor]]:
