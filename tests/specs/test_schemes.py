@@ -43,6 +43,7 @@ def test_what_the_grammar_says(text, scheme):
         ("", "the grammar is"),
         ("int4g64+", "the grammar is"),
         ("int4 + 2:4", "the grammar is"),
+        ("4bit", "expected a scheme such as int4g64"),
         ("2:4+int4g64", "the grammar is"),
         ("eora8+2:4", "the grammar is"),
         ("int4g64-wanda+2:4", "the grammar is"),
