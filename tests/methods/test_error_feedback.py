@@ -9,21 +9,7 @@ from hypothesis import strategies as st
 from paredown.errors import ParedownError
 from paredown.methods.error_feedback import Sweep, inverse_factor, restore
 from reference.explicit_obs import cost, obs
-
-
-def moment_of(inputs, tokens=400, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(inputs, inputs, generator=generator, dtype=torch.float64) * torch.rand(inputs, generator=generator).exp()
-    samples = torch.randn(tokens, inputs, generator=generator, dtype=torch.float64) @ mixing
-    return samples.T @ samples / tokens
-
-
-def weights(out, inputs, seed=1):
-    return torch.randn(out, inputs, generator=torch.Generator().manual_seed(seed))
-
-
-def damped(moment, damping=0.01):
-    return moment + damping * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+from second_moments import damped, moment_of, weights
 
 
 @pytest.mark.parametrize("order", ["natural", "activation"])

@@ -13,21 +13,7 @@ from paredown.methods.grid import Grid
 from paredown.methods.masks import NOfM, follows, select
 from paredown.specs import BITS, WeightFormat
 from reference.explicit_obs import cost, obs
-
-
-def moment_of(inputs, tokens=400, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(inputs, inputs, generator=generator, dtype=torch.float64) * torch.rand(inputs, generator=generator).exp()
-    samples = torch.randn(tokens, inputs, generator=generator, dtype=torch.float64) @ mixing
-    return samples.T @ samples / tokens
-
-
-def weights(out, inputs, seed=1):
-    return torch.randn(out, inputs, generator=torch.Generator().manual_seed(seed))
-
-
-def damped(moment):
-    return moment + 0.01 * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+from second_moments import damped, moment_of, weights
 
 
 def output_error(quantized, weight, moment):

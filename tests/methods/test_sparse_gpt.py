@@ -12,6 +12,7 @@ from paredown.methods.masks import NOfM, Rows, Unstructured, follows, select
 from paredown.methods.sparse_gpt import sparse_gpt, sparse_gptq
 from paredown.specs import WeightFormat
 from reference.explicit_obs import cost, obs
+from second_moments import moment_of, weights
 
 PATTERNS = [
     pytest.param(NOfM(2, 4), id="2:4"),
@@ -20,17 +21,6 @@ PATTERNS = [
     pytest.param(Unstructured(0.5), id="half"),
     pytest.param(Unstructured(0.7, per_row=True), id="70% of each row"),
 ]
-
-
-def moment_of(inputs, tokens=500, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(inputs, inputs, generator=generator, dtype=torch.float64) * torch.rand(inputs, generator=generator).exp()
-    samples = torch.randn(tokens, inputs, generator=generator, dtype=torch.float64) @ mixing
-    return samples.T @ samples / tokens
-
-
-def weights(out, inputs, seed=1):
-    return torch.randn(out, inputs, generator=torch.Generator().manual_seed(seed))
 
 
 def factor_of(moment, pattern, order="activation"):

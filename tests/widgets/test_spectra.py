@@ -24,7 +24,7 @@ from paredown.errors import ParedownError
 from paredown.record import MatrixEstimates
 from paredown.specs import EigenvalueEstimate, LayerRef, Plan, SpectralDensity, TraceEstimate
 from paredown_widgets import Explorer, curvature, numbers
-from paredown_widgets.density import SymlogAxis, curve, negative_share, outliers
+from paredown_widgets.density import SymlogAxis, curve, outliers
 from paredown_widgets.figures.style import paper
 from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel
@@ -118,11 +118,11 @@ def test_nothing_but_zeros_has_no_outliers() -> None:
     drawn = curve(density, SymlogAxis.of([known(density)]))
     assert math.isfinite(drawn.count.max())
     assert outliers(known(density)).count == 0
-    assert negative_share(density) == 0
+    assert density.negative_share == 0
 
 
 def test_the_negative_share_is_of_magnitudes() -> None:
-    assert negative_share(exact([-1.0, 3.0], 10)) == pytest.approx(0.25)
+    assert exact([-1.0, 3.0], 10).negative_share == pytest.approx(0.25)
 
 
 # -- one layer or several

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from paredown.record import MatrixEstimates, Record
 from paredown.specs import CurvatureMatrix, EigenvalueEstimate, SpectralDensity, TraceEstimate, Verdict
 from paredown_widgets import numbers
-from paredown_widgets.density import negative_share
 
 if TYPE_CHECKING:
     from paredown_widgets.model import ExplorerModel
@@ -56,7 +55,7 @@ def bottom(known: MatrixEstimates) -> float | None:
 def negative(model: ExplorerModel, name: str) -> float | None:
     """Share of negative curvature in the layer's Hessian; None where it is not known."""
     density, fit = model.record.estimates(name, "hessian").density, model.record.quadratic_fits.get(name)
-    return negative_share(density) if density else fit.negative_share if fit else None
+    return density.negative_share if density else fit.negative_share if fit else None
 
 
 def bias(known: EigenvalueEstimate | None) -> float | None:

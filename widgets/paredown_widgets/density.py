@@ -182,12 +182,3 @@ def _apart(ranked: Sequence[tuple[float, float]]) -> Outliers:
         if gaps[last] >= max(math.log(GAP), UNLIKELY * statistics.median(usual[last + 1 : last + 1 + _FOLLOWING[1]])):
             return Outliers(last + 1, math.sqrt(ranked[last][0] * ranked[last + 1][0]))
     return Outliers()
-
-
-def negative_share(density: SpectralDensity) -> float:
-    """Sum of the negative eigenvalues over the sum of all magnitudes, mean over the probes."""
-    shares = []
-    for nodes, weights in zip(density.nodes, density.weights, strict=True):
-        whole = sum(w * abs(x) for x, w in zip(nodes, weights, strict=True))
-        shares.append(sum(-w * x for x, w in zip(nodes, weights, strict=True) if x < 0) / whole if whole else 0.0)
-    return sum(shares) / len(shares)

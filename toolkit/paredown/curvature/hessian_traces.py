@@ -5,12 +5,13 @@ With \(z_s = a_s W^\top\) for sample s (tokens by outputs), \(\mathrm{tr}\, H = 
 \(E \langle \delta z_s, \nabla_z^2 \ell_s\, \delta z_s \rangle\) is that sample's trace. What makes it cheap:
 
 - Samples don't mix, so each has a probe of its own and a value of its own: data error is free, and probe errors average out over samples.
-- The layers of a transformer block share one product; the cross terms between them are noise of mean zero. All blocks share one graph.
+- The layers of a transformer block share one product; the cross terms between them are noise of mean zero. All blocks share one graph
+  until their errors are known well; then the block has its turn whose next layer to be done costs least.
 - The Gauss-Newton part of a value, \(\sum_c \langle u_c, \delta z \rangle_l \sum_m \langle u_c, \delta z \rangle_m\) with the columns u_c of \(J^\top M^{1/2}\), is
   known, and so is its mean: a control variate. It is used where there are at most `COLUMNS` of them.
 - Probe noise grows with a sample's gradient: what a model predicts well adds next to nothing. So after two probes of every sample,
   probes go to samples in proportion to their gradient's norm (Neyman, "On the two different aspects of the representative method",
-  1934), known before any probe, so that the estimate stays unbiased.
+  1934), known before any probe, so that the estimate stays unbiased. Several probes of one sample share a product where it is short.
 """
 
 from __future__ import annotations
