@@ -123,16 +123,16 @@ def legacy_eig() -> Iterator[None]:
         torch.eig = before
 
 
-def curvlinops_of(model: nn.Module, layers: Sequence[LayerRef], batch: Batch) -> HessianLinearOperator:
+def curvlinops_of(model: nn.Module, layers: Sequence[LayerRef], batches: Sequence[Batch]) -> HessianLinearOperator:
     """The Hessian of the layers in curvlinops, block by block; without its check for determinism, which takes products of its own."""
     parameters = [model.get_submodule(layer.name).weight for layer in layers]
     return HessianLinearOperator(
         _Logits(model),
         nn.CrossEntropyLoss(),
         parameters,
-        [(dict(batch.inputs), batch.targets)],
+        [(dict(batch.inputs), batch.targets) for batch in batches],
         check_deterministic=False,
-        num_data=len(batch.ids),
+        num_data=sum(len(batch.ids) for batch in batches),
         block_sizes=[1] * len(layers),
         batch_size_fn=lambda inputs: len(inputs["input_ids"]),
     )
@@ -144,9 +144,9 @@ def curvlinops_draw(operator: HessianLinearOperator, layers: Sequence[LayerRef],
     return np.stack([(s * p).sum((0, 1)).numpy() for s, p in zip(signs, operator @ signs, strict=True)], 1)
 
 
-def curvlinops_top(model: nn.Module, layer: LayerRef, batch: Batch, tolerance: float) -> tuple[float, int]:
+def curvlinops_top(model: nn.Module, layer: LayerRef, batches: Sequence[Batch], tolerance: float) -> tuple[float, int]:
     """Largest eigenvalue by SciPy's `eigsh`, as curvlinops' examples do, and its products: its default of 20 Lanczos vectors a cycle."""
-    scipy, count = curvlinops_of(model, [layer], batch).to_scipy(), [0]
+    scipy, count = curvlinops_of(model, [layer], batches).to_scipy(), [0]
 
     def product(vector: np.ndarray) -> np.ndarray:
         count[0] += 1
@@ -157,9 +157,9 @@ def curvlinops_top(model: nn.Module, layer: LayerRef, batch: Batch, tolerance: f
     return float(value), count[0]
 
 
-def curvlinops_density(model: nn.Module, layer: LayerRef, batch: Batch, steps: int) -> None:
+def curvlinops_density(model: nn.Module, layer: LayerRef, batches: Sequence[Batch], steps: int) -> None:
     """Its spectral density, bounds included."""
-    lanczos_approximate_spectrum(curvlinops_of(model, [layer], batch), steps)
+    lanczos_approximate_spectrum(curvlinops_of(model, [layer], batches), steps)
 
 
 def pyhessian_density(model: nn.Module, layer: LayerRef, batch: Batch) -> list[float]:
