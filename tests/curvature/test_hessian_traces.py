@@ -5,10 +5,12 @@ import itertools
 import pytest
 import torch
 
+from paredown.curvature.ggn import gauss_newton
 from paredown.curvature.hessian import Hessian
 from paredown.curvature.hessian_traces import TraceSums, hessian_traces
 from paredown.curvature.hutchinson import hutchinson
 from paredown.curvature.surface import LossSurface
+from paredown.curvature.uncertainty import ratio
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from paredown.specs import LayerRef
@@ -40,8 +42,8 @@ def test_traces_are_unbiased_and_their_probe_error_is_right(monkeypatch, outputs
         stated.append([estimate.probe_sd for estimate in found])
     error, variance = torch.tensor(errors), torch.tensor(stated).square().mean(0)
     assert (error.mean(0).abs() < 4 * (variance / 40).sqrt()).all()
-    ratio = error.square().mean(0) / variance  # 1, give or take 0.22
-    assert ((ratio > 0.4) & (ratio < 1.9)).all()
+    share = error.square().mean(0) / variance  # 1, give or take 0.22
+    assert ((share > 0.4) & (share < 1.9)).all()
 
 
 def test_the_head_of_a_softmax_is_exact_because_its_hessian_is_gauss_newton():
@@ -53,6 +55,19 @@ def test_the_head_of_a_softmax_is_exact_because_its_hessian_is_gauss_newton():
     assert found.scale == pytest.approx(found.value, rel=1e-9)
     assert found.data_sd > 0
     assert found.probes == 2
+
+
+@pytest.mark.parametrize("columns", [7, 0])
+def test_the_data_error_is_never_said_to_be_none_because_probes_drown_it(monkeypatch, columns):
+    """It is no less than that of the Gauss-Newton traces, which hold no noise, where they are known."""
+    monkeypatch.setattr(importlib.import_module("paredown.curvature.hessian_traces"), "COLUMNS", columns)
+    surface = network(3)
+    layers = find_layers(surface.model)
+    exact = gauss_newton(surface, layers)
+    for seed in range(10):
+        for index, found in enumerate(last(surface, layers, seed=seed, target=0.0, max_probes=2)):
+            _, least = ratio(exact.block(index).sample_traces()[:, None], surface.units)
+            assert found.data_sd >= (float(least) * (1 - 1e-9) if columns else 1e-9)
 
 
 def test_the_head_is_exact_where_every_token_counts():

@@ -301,13 +301,23 @@ class _Prober:
             self.layers[i].name,
             "hessian",
             float(value),
-            float((spread.square() - probe_sd.square()).clamp(min=0).sqrt()),  # the spread over samples holds the probes' noise too
+            self._data_error(i, float(spread), float(probe_sd), seen),
             float(probe_sd),
             int(seen.sum()),
             round(float(counts.mean())),
             self.seed,
             exact or self._scale(self.layers[i].name),
         )
+
+    def _data_error(self, i: int, spread: float, probe_sd: float, seen: Tensor) -> float:
+        """What of the spread over samples is not the probes' noise.
+
+        The difference of the variances comes out near zero, or below, where there are few probes: no less is said than the spread of
+        the samples' Gauss-Newton traces, which hold no noise, or than all of the spread where those are not known.
+        """
+        own = max(spread**2 - probe_sd**2, 0.0) ** 0.5
+        known = self.sums.gauss_newton[seen, i : i + 1]
+        return max(own, float(ratio(known, self.surface.units[seen])[1])) if known.any() else own or spread
 
     def _scale(self, name: str) -> float | None:
         """The Gauss-Newton trace by one random column of each sample, where the exact one isn't known."""
