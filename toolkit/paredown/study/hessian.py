@@ -43,7 +43,7 @@ from paredown.study.spectra import few_samples, run_by, sensitivity_operator
 from paredown.study.trace_sums import KeptSums
 from paredown.tasks import Batch
 
-TRACES_SHARE = 0.5
+TRACES_SHARE = 0.25
 """Of the time, what the traces may take before anything else has its turn."""
 
 STEPS = 20
@@ -137,7 +137,7 @@ class _Work:
         if self.request.samples is not None:
             rounds = sizes[-1:]
         elif self.clock.seconds is not None:
-            rounds = sizes
+            rounds = [max(2, least // 2), *sizes]  # a first look at as many layers as possible
         else:
             rounds = sizes[:2][-1:]  # eigenvalues have no error to stop at but their residual
         for samples in rounds:
@@ -157,7 +157,7 @@ class _Work:
         return checked
 
     def _ordered(self) -> list[LayerRef]:
-        """The layers that are asked for, in that order; all of them by falling trace."""
+        """The layers that are asked for, in that order; all of them by falling trace, embeddings last, whose vectors are by far the longest."""
         known = {layer.name: layer for layer in self.session.layers}
         if unknown := set(self.request.layers) - set(known):
             raise ParedownError(f"the request names layers that the model does not have: {', '.join(sorted(unknown))}")
@@ -167,7 +167,8 @@ class _Work:
             if idle := {layer.name for layer in asked} - {layer.name for layer in ran}:
                 raise ParedownError(f"the calibration data never runs {', '.join(sorted(idle))}, which therefore has no curvature")
             return ran
-        return sorted(ran, key=lambda layer: -getattr(self.journal.record.estimates(layer.name).trace, "value", 0.0))
+        traces = {layer.name: getattr(self.journal.record.estimates(layer.name).trace, "value", 0.0) for layer in ran}
+        return sorted(ran, key=lambda layer: (layer.kind == "embedding", -traces[layer.name]))
 
     def _say_what_is_switched(self) -> None:
         with twice_differentiable(self.session.loaded.model) as switched:
