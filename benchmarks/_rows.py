@@ -28,6 +28,7 @@ class Row:
 
 def row(name: str, ours: float, unit: str, rival: float | None = None, *, better: Literal["less", "more"] = "less") -> Row:
     """A row with its ratio."""
+    ours, rival = float(ours), None if rival is None else float(rival)  # NumPy's own don't go into JSON
     if rival is None:
         return Row(name, ours, None, None, unit)
     top, bottom = (rival, ours) if better == "less" else (ours, rival)
