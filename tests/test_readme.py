@@ -13,7 +13,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 def test_the_ten_lines_of_python_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = re.search(r"## Ten lines of Python\n\n```python\n(.*?)```", README, re.DOTALL)[1]
-    smaller = code.replace('task="demo:sentiment"', 'task="demo:sentiment", calibration_samples=32, held_out_samples=50, budgets=(4,), hessian_seconds=0.0')
+    smaller = code.replace(
+        'task="demo:sentiment"', 'task="demo:sentiment", calibration_samples=32, held_out_samples=50, budgets=(4,), hessian_seconds=0.0'
+    )
     assert smaller != code
     exec(compile(smaller, "README.md", "exec"), {})
     assert float(capsys.readouterr().out.splitlines()[-1]) > 0
