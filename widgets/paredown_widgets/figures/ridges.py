@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from paredown.record import MatrixEstimates
@@ -19,6 +20,19 @@ _NUMBERS = 13  # rows up to which λmax is printed; in lower rows it is a rung a
 _NAME = 0.35  # share of a column that a name needs left of zero
 _POINTS = 56
 _BLOCK_NAMES = 16  # rows up to which each is named; above, every fourth
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Sheet:
+    """What is drawn, and where: column and row of each layer, the axis of a column, its width, and the number of rows."""
+
+    labels: Mapping[str, LayerLabel]
+    known: Mapping[str, MatrixEstimates]
+    picked: Mapping[str, str]
+    spots: Mapping[str, tuple[int, int]]
+    place: SymlogAxis
+    width: float
+    rows: int
 
 
 def ridges(labels: Mapping[str, LayerLabel], known: Mapping[str, MatrixEstimates], picked: Mapping[str, str]) -> Json:
@@ -59,8 +73,9 @@ def ridges(labels: Mapping[str, LayerLabel], known: Mapping[str, MatrixEstimates
         data.insert(0, _outline("ridges", merged["ridges"], "predicted", 0.25, 1.0 if len(rows) <= _NUMBERS else 0.6))
     if any(min(each.eigenvalues.bottom, default=0.0) < 0 for each in known.values() if each.eigenvalues):
         data.append(_outline("negative", merged["negative"], "over", 0.25, 0))
-    data.append(_rungs(labels, known, picked, spots, place, width, len(rows)))
-    notes = _numbers(labels, known, picked, spots, place, width, len(rows)) if len(rows) <= _NUMBERS else []
+    sheet = _Sheet(labels, known, picked, spots, place, width, len(rows))
+    data.append(_rungs(sheet))
+    notes = _numbers(sheet) if len(rows) <= _NUMBERS else []
     notes += [
         note(escape(column), x=rounded(i * width + span / 2), y=1, yref="paper", yanchor="bottom") for i, column in enumerate(columns)
     ]
@@ -97,19 +112,12 @@ def _outline(uid: str, shapes: list[tuple[list[float], list[float]]], ink: str, 
     }  # fmt: skip
 
 
-def _rungs(
-    labels: Mapping[str, LayerLabel],
-    known: Mapping[str, MatrixEstimates],
-    picked: Mapping[str, str],
-    spots: Mapping[str, tuple[int, int]],
-    place: SymlogAxis,
-    width: float,
-    rows: int,
-) -> Json:
+def _rungs(sheet: _Sheet) -> Json:
+    labels, known, spots, place, rows = sheet.labels, sheet.known, sheet.spots, sheet.place, sheet.rows
     names = [name for name in spots if name in known]
     tops = [top(known[name]) for name in names]
     xs = [
-        spots[name][0] * width + (place.place(value) if value is not None else 0.0) - place.low
+        spots[name][0] * sheet.width + (place.place(value) if value is not None else 0.0) - place.low
         for name, value in zip(names, tops, strict=True)
     ]
     hover = []
@@ -121,29 +129,22 @@ def _rungs(
     return {
         "type": "scatter", "uid": "all", "name": "λmax", "meta": {"clickable": True}, "customdata": names, "mode": "markers", "x": [rounded(x) for x in xs],
         "y": [rows - 1 - spots[name][1] + (0.1 if rows <= _NUMBERS else 0.25) for name in names], "hovertext": hover, "hoverinfo": "text", "cliponaxis": False,
-        "marker": {"symbol": "line-ns", "size": height, "line": {"width": 1.4, "color": [token(picked.get(name, "ink2")) for name in names]}},
+        "marker": {"symbol": "line-ns", "size": height, "line": {"width": 1.4, "color": [token(sheet.picked.get(name, "ink2")) for name in names]}},
     }  # fmt: skip
 
 
-def _numbers(
-    labels: Mapping[str, LayerLabel],
-    known: Mapping[str, MatrixEstimates],
-    picked: Mapping[str, str],
-    spots: Mapping[str, tuple[int, int]],
-    place: SymlogAxis,
-    width: float,
-    rows: int,
-) -> list[Json]:
+def _numbers(sheet: _Sheet) -> list[Json]:
+    labels, known, picked, place = sheet.labels, sheet.known, sheet.picked, sheet.place
     notes: list[Json] = []
-    for name, (column, row) in spots.items():
-        at = {"y": rows - 1 - row + 0.6, "yanchor": "middle"}
+    for name, (column, row) in sheet.spots.items():
+        at = {"y": sheet.rows - 1 - row + 0.6, "yanchor": "middle"}
         words = numbers.quantity(top(known[name])) if name in known else numbers.NONE
         outside = "" if labels[name].block else escape(short_name(labels[name]))
         if outside and -place.low < _NAME * (place.high - place.low):  # no room left of the peak
             words, outside = f"{outside} {words}", ""
-        notes.append(note(words, picked.get(name, "ink3"), x=rounded(column * width + place.high - place.low), xanchor="right", **at))
+        notes.append(note(words, picked.get(name, "ink3"), x=rounded(column * sheet.width + place.high - place.low), xanchor="right", **at))
         if outside:
-            notes.append(note(outside, "ink3", x=rounded(column * width), xanchor="left", xshift=2, **at))
+            notes.append(note(outside, "ink3", x=rounded(column * sheet.width), xanchor="left", xshift=2, **at))
     return notes
 
 
