@@ -47,6 +47,7 @@ _ROLES: Mapping[str, str] = {
     "fc2": "fc2 lin2 mlp.c_proj wo output.dense output_dense dense_4h_to_h fc_out weights_out",
     "pooler": "pooler.dense pooler",
 }
+_LEFT = ".kept"  # what is left of a projection in paredown.shrunk_modules
 _CROSS_ATTENTION = {"encoder_attn", "crossattention", "cross_attention", "cross_attn", "EncDecAttention"}
 _POSITION = ("position", "pos_emb", "wpe")
 _HEADS = {
@@ -183,6 +184,7 @@ def _is_sinusoidal(weight: Tensor) -> bool:
 
 
 def _role(name: str, kind: LayerKind) -> str:
+    name = name.removesuffix(_LEFT)
     if kind == "embedding":
         leaf = name.rpartition(".")[2]
         return "position" if any(word in leaf for word in _POSITION) else "embedding"
@@ -224,7 +226,7 @@ def _with_fused(layers: Iterable[LayerRef]) -> tuple[LayerRef, ...]:
     layers = tuple(layers)
     groups: defaultdict[tuple[str, int, int], list[str]] = defaultdict(list)
     keys = {
-        layer.name: (_parent(layer.name), index, layer.shape[1])
+        layer.name: (_parent(layer.name.removesuffix(_LEFT)), index, layer.shape[1])
         for layer in layers
         for index, roles in enumerate(_FUSED)
         if layer.role in roles
