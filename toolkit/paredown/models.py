@@ -15,10 +15,11 @@ from typing import Any
 import huggingface_hub
 import torch
 import transformers
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import nn
 
-from paredown import demos
+from paredown import demos, shape_record
 from paredown.errors import ParedownError
 
 _DTYPES = {
@@ -62,8 +63,8 @@ def load(name: str, *, trust_remote_code: bool = False) -> LoadedModel:
     """Load a model and its processor.
 
     Args:
-        name: ``demo:NAME`` (see `paredown.demos.names`), a local folder with ``config.json`` and ``model.safetensors``, or an id of
-            the Hugging Face hub, such as ``distilbert/distilbert-base-uncased-finetuned-sst-2-english``.
+        name: ``demo:NAME`` (see `paredown.demos.names`), a local folder with ``config.json`` and ``model.safetensors``, one that
+            `paredown.structure.save` has written, or an id of the Hugging Face hub, such as ``distilbert/distilbert-base-uncased-finetuned-sst-2-english``.
         trust_remote_code: Whether code that the model's repository brings may run.
 
     Raises:
@@ -84,7 +85,8 @@ def load(name: str, *, trust_remote_code: bool = False) -> LoadedModel:
         source, label = name, name.split("/")[-1]
     with _quiet():
         config = _config(source, trust_remote_code)
-        model = _build(source, config, trust_remote_code)
+        record = shape_record.read(folder) if source == str(folder) else None
+        model = _build(source, config, trust_remote_code) if record is None else _build_shrunk(folder, config, record)
         processor = _processor(source, model, trust_remote_code)
         dtype = _stored_dtype(source)
     return _loaded(name, label, model, processor, dtype)
@@ -197,6 +199,34 @@ def _build(source: str, config: Any, trust_remote_code: bool, supplied: tuple[st
         raise ParedownError(
             f"expected the checkpoint of {source} to hold every tensor of {cls.__name__}, it lacks {_some(missing)}, which would be random; "
             "take a checkpoint that was trained for the task"
+        )
+    return model
+
+
+def _build_shrunk(folder: Path, config: Any, record: shape_record.ShapeRecord) -> nn.Module:
+    """The model of the config, changed to the record's shapes, with every weight of the folder in place.
+
+    Raises:
+        ParedownError: If the weights are not there, can't be read, or are not those of config and record.
+    """
+    model: Any = _class(str(folder), config, False)._from_config(config, dtype=torch.float32)
+    shape_record.reshape_(model, record)
+    try:
+        tensors = load_file(folder / shape_record.WEIGHTS)
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
+    except (OSError, SafetensorError) as error:
+        raise ParedownError(
+            f"expected the weights of a shrunk model in {folder / shape_record.WEIGHTS}, but they can't be read: {_first_line(error)}; shrink it again"
+        ) from error
+    except RuntimeError as error:
+        raise ParedownError(
+            f"the weights of {folder} have other shapes than {shape_record.FILE} and config.json say ({_some(str(error).splitlines()[1:])}); shrink the model again"
+        ) from error
+    missing = sorted(set(missing) - (model.state_dict().keys() - distinct_tensors(model).keys()))
+    if missing or unexpected:
+        raise ParedownError(
+            f"{folder} does not hold the tensors of its config.json and {shape_record.FILE}: "
+            f"missing {_some(missing) or 'none'}, unexpected {_some(unexpected) or 'none'}; shrink the model again"
         )
     return model
 

@@ -6,7 +6,6 @@ none, and plain transformers loads the model. It holds shapes and positions alon
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +75,9 @@ def record_of(model: nn.Module) -> ShapeRecord | None:
     """How the model differs from what transformers builds from its config; None where it doesn't."""
     if not isinstance(model, PreTrainedModel):
         return None
-    with torch.device("meta"):
-        plain = dict(type(model)(copy.deepcopy(model.config)).named_modules())
+    config: Any = model.config
+    with torch.device("meta"):  # from the config as it comes back from its file
+        plain = dict(type(model)(type(config).from_dict(config.to_dict())).named_modules())
     modules: dict[str, ModuleShape] = {}
     attributes: dict[str, dict[str, float | int]] = {}
     for path, module in model.named_modules():

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paredown import sizes
+from paredown import shape_record, sizes
 from paredown.apply import Kept, compress_layer, parameters_of, state_of, stored_tensors
 from paredown.errors import ParedownError
 from paredown.export.plan_json import FILE, check_plan, save_plan
@@ -70,7 +70,7 @@ def write_folder(
         beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         beside.chmod(0o755)  # temporary folders are made private
         write_weights(beside / weights, tensors)
-        _write_config(loaded, beside, config)
+        write_config(loaded, beside, config)
         save_plan(plan, beside / FILE)
         check(beside)
         if folder.exists():
@@ -164,7 +164,17 @@ def _check_target(folder: Path) -> None:
         raise ParedownError(f"{folder} is a file; choose another place for the folder")
 
 
-def _write_config(loaded: LoadedModel, folder: Path, config: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def write_config(loaded: LoadedModel, folder: Path, config: Callable[[dict[str, Any]], dict[str, Any]] = dict) -> None:
+    """Write everything but weights: config, the record of a shrunk model's shapes where it needs one, generation config, processor.
+
+    Args:
+        loaded: The model.
+        folder: Where.
+        config: From the model's own ``config.json`` to the one that is written.
+
+    Raises:
+        ParedownError: If the model has no config.
+    """
     model: Any = loaded.model
     if getattr(model, "config", None) is None:
         raise ParedownError(f"expected a transformers model with a config, got {type(model).__name__}; load it with paredown.models.load")
@@ -175,6 +185,8 @@ def _write_config(loaded: LoadedModel, folder: Path, config: Callable[[dict[str,
     # what was measured computed in this type; kept tensors may be stored narrower, and are widened exactly
     plain["dtype"] = str(next(model.parameters()).dtype).removeprefix("torch.")
     file.write_text(json.dumps(config(plain), indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if record := shape_record.record_of(model):
+        shape_record.write(record, folder)
     if getattr(model, "generation_config", None) is not None and model.can_generate():
         model.generation_config.save_pretrained(folder)
     processor: Any = loaded.processor

@@ -16,6 +16,7 @@ from transformers.initialization import guard_torch_init_functions
 from transformers.quantizers.auto import AutoHfQuantizer
 
 from paredown.export.refusals import Refusal
+from paredown.shape_record import record_of
 
 
 def probe(model: nn.Module, description: Mapping[str, Any]) -> list[Refusal]:
@@ -35,6 +36,9 @@ def probe(model: nn.Module, description: Mapping[str, Any]) -> list[Refusal]:
     name = type(model).__name__
     if not isinstance(model, PreTrainedModel):
         return [Refusal(name, "it is no transformers model, so that from_pretrained can't build it")]
+    if record_of(model) is not None:
+        reason = "its layers were shrunk to shapes that config.json can't say, so that transformers can't build it; the export format paredown can"
+        return [Refusal(name, reason)]
     compressed = {target for group in description["config_groups"].values() for target in group["targets"]}
     config = copy.deepcopy(model.config)
     config.quantization_config = copy.deepcopy(dict(description))

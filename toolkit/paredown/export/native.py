@@ -17,7 +17,7 @@ import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from paredown import sizes
+from paredown import shape_record, sizes
 from paredown.apply import Kept, state_of
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_folder
@@ -114,7 +114,10 @@ def _empty_model(folder: Path) -> nn.Module:
         raise ParedownError(
             f"{folder} holds a {architecture}, which transformers {transformers.__version__} does not have; install the version that it was exported with"
         )
-    return kind._from_config(config, dtype=config.dtype or torch.float32)
+    model = kind._from_config(config, dtype=config.dtype or torch.float32)
+    if record := shape_record.read(folder):
+        shape_record.reshape_(model, record)
+    return model
 
 
 def _read(path: Path) -> dict[str, Tensor]:

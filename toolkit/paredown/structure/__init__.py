@@ -11,6 +11,7 @@ from paredown.structure.removal import (
     remove_mlp_,
     renumber_,
 )
+from paredown.structure.saving import save
 
 __all__ = [
     "Attention",
@@ -25,4 +26,5 @@ __all__ = [
     "remove_attention_",
     "remove_mlp_",
     "renumber_",
+    "save",
 ]

@@ -247,5 +247,12 @@ def _set_depth_(model: nn.Module, stack: str, kept: list[int]) -> None:
         own.num_layers = len(kept)
     else:
         setattr(config, next(name for name in _DEPTHS if name in config.to_dict()), len(kept))
+    if stages := getattr(config, "stage_names", None):  # a vision model may be asked for the outputs of inner blocks
+        if config.out_features != stages[-1:]:
+            raise ParedownError(
+                f"expected a model that gives the outputs of its last block, it gives {config.out_features}; leave its blocks"
+            )
+        config.stage_names = stages[: len(kept) + 1]
+        config._out_features, config._out_indices = config.stage_names[-1:], [len(kept)]
     if getattr(config, "layer_types", None):
         config.layer_types = [config.layer_types[index] for index in kept]
