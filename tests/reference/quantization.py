@@ -29,3 +29,30 @@ def pack_row(codes: list[int], bits: int) -> list[int]:
     count = -(-len(codes) * bits // 32)
     words = [(number >> (32 * place)) & 0xFFFFFFFF for place in range(count)]
     return [word - (1 << 32) if word >> 31 else word for word in words]
+
+
+def hqq_group(
+    weights: list[float], scale: float, zero: int, bits: int, symmetric: bool, steps: int, growth: float = 1.01
+) -> tuple[float, int]:
+    """Scale and zero point by half-quadratic splitting from the given ones, p = 0.7, of a group of ordinary size."""
+    top, beta, least, best = 2**bits - 1, 1.0, float("inf"), (scale, zero)
+    for _ in range(steps + 1):
+        codes = [min(max(round(w / scale) + zero, 0), top) for w in weights]
+        error = squared_error(weights, codes, scale, zero)
+        if error >= least:
+            break
+        least, best = error, (scale, zero)
+        target = []
+        for w, code in zip(weights, codes, strict=True):
+            rest = w / scale - (code - zero)
+            outlier = max(0.0, abs(rest) - abs(rest) ** -0.3 / beta) if rest else 0.0
+            target.append(w / scale - (outlier if rest > 0 else -outlier))
+        beta *= growth
+        if not symmetric:
+            slope, intercept = np.polyfit(codes, target, 1)
+            if slope > 0.5:
+                zero = min(max(round(-intercept / slope), 0), top)
+        values = np.array(codes) - zero
+        if values.any() and (factor := float(values @ target / (values @ values))) > 0:
+            scale = float(np.float16(scale * factor))
+    return best

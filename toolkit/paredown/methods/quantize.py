@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from paredown.methods import checks, clip_search
 from paredown.methods.grid import Grid
 from paredown.specs import Solver, WeightFormat
+
+Find = Callable[[Grid, Tensor], tuple[Tensor, Tensor]]
+"""Scale (exact in float16) and zero point (whole) of groups [rows, groups, group size], each [rows, groups, 1]."""
 
 _CHUNK = 1 << 18  # weights at a time: a megabyte of float32 stays in the cache through all passes over it
 
@@ -61,11 +65,15 @@ def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Qu
     Raises:
         ParedownError: If the weight is no matrix, holds NaN or infinite values, or its inputs are not divisible by the group size.
     """
+    return quantize_with({"rtn": Grid.span, "mse": clip_search.find}[solver], weight, format)
+
+
+def quantize_with(find: Find, weight: Tensor, format: WeightFormat) -> Quantized:
+    """Round a weight to the nearest codes of the scales and zero points that ``find`` gives its groups; as `quantize` otherwise."""
     weight = checks.matrix(weight)
     out, inputs = weight.shape
     group = checks.group_size(format.group_size, inputs)
     grid = Grid(format.bits, format.symmetric)
-    find = {"rtn": Grid.span, "mse": clip_search.find}[solver]
     codes = torch.empty((out, inputs), dtype=torch.uint8, device=weight.device)
     scales = torch.empty((out, inputs // group), dtype=torch.float16, device=weight.device)
     zero_points = torch.empty_like(scales, dtype=torch.uint8)
