@@ -80,6 +80,12 @@ def run(
         ),
     ] = "auto",
     fuse: Annotated[bool, typer.Option(help="Decide layers together that runtimes fuse (q k v, gate up).")] = True,
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            help="Scale the layers' inputs, folded into what makes them: awq, or smoothquant where inputs are rounded too. [default: not]"
+        ),
+    ] = None,
     hessian_seconds: Annotated[float, typer.Option(help="Time for the true Hessian at the end; 0 leaves it out.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
@@ -99,6 +105,7 @@ def run(
         held_out_samples=held_out,
         export_format=export_format,  # pyright: ignore[reportArgumentType]  (checked there)
         fuse=fuse,
+        scaling=scaling,  # pyright: ignore[reportArgumentType]  (checked there)
         hessian_seconds=hessian_seconds,
         seed=seed,
     )
@@ -154,6 +161,8 @@ def status(
             )
             if record.message not in ("", state):
                 console.print(record.message, markup=False)
+            for words in _remarks(record):
+                console.print(words, markup=False)
         if not watch or not at_work:
             return
         time.sleep(1)
@@ -294,6 +303,11 @@ def _read(study: Path) -> Record:
     if record.config is None:
         raise ParedownError(f"the study in {study} was never started; start it with `paredown run --study {study}`")
     return record
+
+
+def _remarks(record: Record) -> list[str]:
+    """What was noted when the model was loaded, such as where its scales are folded."""
+    return [event.message for event in record.log if event.kind == "notice" and event.stage == "load"]
 
 
 def _progress() -> Progress:

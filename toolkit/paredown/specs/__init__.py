@@ -31,7 +31,7 @@ from paredown.specs.schemes import (
     default_schemes,
 )
 from paredown.specs.serialisation import from_json, to_json
-from paredown.specs.study import ModelInfo, StudyConfig
+from paredown.specs.study import ModelInfo, ScalingMethod, StudyConfig
 
 __all__ = [
     "BITS",
@@ -59,6 +59,7 @@ __all__ = [
     "Plan",
     "QuadraticFit",
     "QuadraticStep",
+    "ScalingMethod",
     "Scheme",
     "Solver",
     "Sparsity",

@@ -9,6 +9,9 @@ from typing import Literal, get_args
 from paredown.errors import ParedownError
 from paredown.specs.schemes import ExportFormat, Scheme, default_schemes
 
+ScalingMethod = Literal["awq", "smoothquant"]
+"""How inputs are scaled before anything is rounded."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -17,7 +20,7 @@ class ModelInfo:
     Attributes:
         model: The model's id, as given.
         label: A short name to show.
-        digest: SHA-256 of the original weights.
+        digest: SHA-256 of the weights that plans compress: the original's, scaled where the study scales them.
         parameters: Number of weights.
         bytes: Size of the original checkpoint.
         fixed_bytes: Bytes of everything that no plan touches, file header included.
@@ -64,6 +67,8 @@ class StudyConfig:
         calibration_samples: Samples of the sensitivity pass; None takes the task's own number.
         held_out_samples: Samples of each measurement; None takes all.
         fuse: Decide fused groups together.
+        scaling: ``awq`` or ``smoothquant``: the inputs of layers are scaled, and the layer or norm before takes the inverse, so that the
+            model's function stays. AWQ searches for the narrowest int format among `schemes`. None scales nothing.
         hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
         seed: Seed of every random choice.
     """
@@ -76,6 +81,7 @@ class StudyConfig:
     calibration_samples: int | None = None
     held_out_samples: int | None = None
     fuse: bool = True
+    scaling: ScalingMethod | None = None
     hessian_seconds: float = 60.0
     seed: int = 0
 
@@ -85,6 +91,8 @@ class StudyConfig:
         schemes = [Scheme.parse(scheme) for scheme in self.schemes or default_schemes("paredown")]
         if self.export_format not in ("auto", *get_args(ExportFormat)):
             raise ParedownError(f"export_format must be one of auto, {', '.join(get_args(ExportFormat))}, got {self.export_format!r}")
+        if self.scaling not in (None, *get_args(ScalingMethod)):
+            raise ParedownError(f"scaling must be one of {', '.join(get_args(ScalingMethod))}, or None, got {self.scaling!r}")
         for name in ("calibration_samples", "held_out_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

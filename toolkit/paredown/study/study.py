@@ -26,6 +26,7 @@ from paredown.study.control import Cancelled, Control
 from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
 from paredown.study.kept import KeptWeights
+from paredown.study.scaling import scaled
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
 from paredown.tasks import Task
@@ -80,6 +81,7 @@ class Study:
         self.config = config or kept[-1]
         self._model, self._task = model, task
         self._session: Session | None = None
+        self._scaled: tuple[str, ...] | None = None  # what there is to say of the scales, once they are folded
         self._control = Control()
         self._lock = FileLock(self.store.lock_file)
         self._starting = threading.Lock()
@@ -262,13 +264,15 @@ class Study:
         return self._session
 
     def loaded(self) -> LoadedModel:
-        """The model, loaded on first use.
+        """The model, loaded on first use, and scaled where the study says so.
 
         Raises:
-            ParedownError: If it can't be loaded, or its weights are not those that the study began with.
+            ParedownError: If it can't be loaded or scaled, or its weights are not those that the study began with.
         """
         if self._model is None:
             self._model = models.load(self.config.model)
+        if self.config.scaling is not None and self._scaled is None:
+            self._model, self._scaled = scaled(self.config, self.store, self._model, self._task)
         info = self.record().info
         if info is not None and info.digest != self._model.digest:
             raise ParedownError(
@@ -352,6 +356,8 @@ class Study:
         session = self.session()
         if journal.record.info is None:
             journal.write("model", message=session.loaded.notice, payload=[session.info()])
+            for words in self._scaled or ():
+                journal.write("notice", message=words)
         if not journal.record.layers:
             journal.write("layers", payload=session.layers)
         return session
