@@ -62,7 +62,8 @@ def second_moment(moment: Tensor, inputs: int) -> Tensor:
     """
     if tuple(moment.shape) != (inputs, inputs):
         raise ParedownError(f"expected the mean of x xᵀ over tokens, shape [{inputs}, {inputs}], got {list(moment.shape)}")
-    moment = moment.detach().to(torch.float64)
+    moment = moment.detach()
     if not torch.isfinite(moment).all():
         raise ParedownError("the input second moment holds NaN or infinite values; calibrate in float32, or leave the failing samples out")
-    return (moment + moment.T) / 2
+    moment = moment.to(torch.float64)
+    return (moment + moment.T).div_(2)

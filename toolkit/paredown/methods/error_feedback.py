@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -27,6 +26,7 @@ from paredown.methods.moments import usable
 Order = Literal["natural", "activation"]
 
 _CHUNK = 64  # columns that are brought up to date by one matrix product
+_LEAF = 128  # inputs of a triangle that is inverted at once
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -62,7 +62,7 @@ def inverse_factor(
     nor takes compensation, and is rounded to nearest. A moment of rank below its width (fewer tokens than inputs) is made regular
     by \(\lambda\) alike; if that does not do, \(\lambda\) is raised tenfold until it does. A zero moment is taken as the identity.
 
-    Cost: a Cholesky factorisation and a triangular inverse in float64, about in³ multiplications.
+    Cost: a Cholesky factorisation and a triangular inverse in float64, about in³ / 2 multiplications.
 
     Args:
         moment: Mean of x xᵀ over tokens, [in, in].
@@ -88,18 +88,32 @@ def inverse_factor(
         notes.append(f"{tokens} tokens for {inputs} inputs: damping stands in for the directions that were not seen")
     # H = R Rᵀ with R upper triangular, by factoring from the last input to the first; then U is the inverse of R
     backwards = steps.flip(0)
-    identity = torch.eye(inputs, dtype=moment.dtype, device=moment.device)
     mean, share = float(diagonal.mean()), damping
     while True:
-        damped = moment + share * mean * identity
-        lower, failed = torch.linalg.cholesky_ex(damped[backwards][:, backwards])
+        damped = moment.clone()
+        damped.diagonal().add_(share * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped[backwards[:, None], backwards])
         if not failed and bool((lower.diagonal() > 0).all()):
             break
         share = max(10 * share, 1e-6)
     if share != damping:
         notes.append(f"damping raised from {damping:g} to {share:g} of the mean diagonal: the second moment is not positive definite")
-    upper = torch.linalg.solve_triangular(lower, identity, upper=False).flip(0, 1)
-    return InverseFactor(upper.to(torch.float32), damped.to(torch.float32), steps, share * mean, "; ".join(notes))
+    upper = _inverse(lower).to(torch.float32).flip(0, 1)
+    return InverseFactor(upper, damped.to(torch.float32), steps, share * mean, "; ".join(notes))
+
+
+def _inverse(lower: Tensor) -> Tensor:
+    """Of a lower triangular matrix, half by half: half the work of solving for the identity."""
+    size = len(lower)
+    if size <= _LEAF:
+        return torch.linalg.solve_triangular(lower, torch.eye(size, dtype=lower.dtype, device=lower.device), upper=False)
+    half = size // 2
+    inverse = torch.zeros_like(lower)
+    first, last = inverse[:half, :half], inverse[half:, half:]
+    first.copy_(_inverse(lower[:half, :half]))
+    last.copy_(_inverse(lower[half:, half:]))
+    torch.matmul(last, lower[half:, :half] @ first, out=inverse[half:, :half]).neg_()
+    return inverse
 
 
 def _order(diagonal: Tensor, unit: int) -> Tensor:
@@ -150,12 +164,13 @@ class Sweep:
 
     def gathered(self, steps: list[int]) -> Tensor:
         """The columns of ascending steps from the present one on, with the compensation of all decided before the first; a copy."""
-        start = first = steps[0]
-        for step, following in pairwise([*steps, len(self._seen) + 1]):
-            if following != step + 1:
-                self._bring(first, step + 1, start)
-                first = following
-        return self.columns[steps]
+        columns, start = self.columns[steps], steps[0]
+        for seen in {self._seen[step] for step in steps} - {start}:
+            # two or three of them; the columns stay behind, so that chunks are brought up to date together
+            among = [place for place, step in enumerate(steps) if self._seen[step] == seen]
+            upper = self._upper[seen:start, [steps[place] for place in among]]
+            columns[among] -= upper.T @ self.errors[seen:start]
+        return columns
 
     def steps(self) -> Iterator[int]:
         """Each step in turn; its column is up to date."""
@@ -168,9 +183,8 @@ class Sweep:
 
     def decide(self, step: int, values: Tensor) -> None:
         """Let the column of this step be ``values``, [out]."""
-        column = self.columns[step]
-        torch.sub(column, values, out=self.errors[step])
-        self.errors[step].div_(self._diagonal[step])
+        column, error = self.columns[step], self.errors[step]
+        torch.sub(column, values, out=error).div_(self._diagonal[step])
         column.copy_(values)
 
     def weight(self) -> Tensor:
