@@ -87,6 +87,9 @@ def run(
         ),
     ] = None,
     hessian_seconds: Annotated[float, typer.Option(help="Time for the true Hessian at the end; 0 leaves it out.")] = 60.0,
+    kv_cache_bits: Annotated[
+        int | None, typer.Option(help="Measure plans of a decoder with keys and values cached at 8 or 4 bits. [default: in full]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -107,6 +110,7 @@ def run(
         fuse=fuse,
         scaling=scaling,  # pyright: ignore[reportArgumentType]  (checked there)
         hessian_seconds=hessian_seconds,
+        kv_cache_bits=kv_cache_bits,  # pyright: ignore[reportArgumentType]  (checked there)
         seed=seed,
     )
     work = Study(folder, config)

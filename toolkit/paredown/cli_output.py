@@ -82,6 +82,8 @@ def rows(record: Record) -> list[dict[str, Any]]:
             "kl_sd": measured.kl_sd,
             "predicted_kl": plan.loss_increase,
             "flips": measured.flips,
+            "kv_cache_bits": measured.kv_cache_bits,
+            "kv_cache_bytes": measured.kv_cache_bytes,
             "n": measured.n,
             "split": measured.split,
             "on_front": plan.digest in front,
@@ -128,7 +130,7 @@ def print_plans(record: Record) -> None:
         )
     Console(width=None if console.is_terminal else WIDE).print(table)
     console.print("• on the front: no measured plan is both smaller and nearer to the original")
-    for line in (*_misfits(record), info.notice):
+    for line in (*_misfits(record), info.notice, _cache(record)):
         if line:
             console.print(line, markup=False)
 
@@ -190,6 +192,12 @@ def _front(record: Record) -> set[str]:
 def _pairs(record: Record) -> list[tuple[Plan, Measurement]]:
     measured = [(plan, record.measurements[digest]) for digest, plan in record.plans.items() if digest in record.measurements]
     return sorted(measured, key=lambda pair: (-pair[1].bytes, pair[0].found_by))
+
+
+def _cache(record: Record) -> str:
+    """What a token takes in the rounded cache; empty where it was full."""
+    cached = {(m.kv_cache_bits, m.kv_cache_bytes) for m in record.measurements.values() if m.kv_cache_bits is not None}
+    return "; ".join(f"{size:,.0f} bytes a token in the cache at {bits} bits, scales and zero points included" for bits, size in cached)
 
 
 def _misfits(record: Record) -> list[str]:

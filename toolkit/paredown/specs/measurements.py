@@ -40,6 +40,8 @@ class Measurement:
         device: Where it ran.
         kernel: What multiplied the weights; emulation is named as such.
         versions: Library versions.
+        kv_cache_bits: Width of the keys and values in the cache; None where it was full, as it is for the original.
+        kv_cache_bytes: What a token takes in that cache, in all layers, scales and zero points included; 0 where it was full.
     """
 
     plan_digest: str
@@ -57,3 +59,5 @@ class Measurement:
     device: str
     kernel: str
     versions: Mapping[str, str] = field(default_factory=dict)
+    kv_cache_bits: Literal[8, 4] | None = None
+    kv_cache_bytes: float = 0.0

@@ -69,6 +69,7 @@ class StudyConfig:
         fuse: Decide fused groups together.
         scaling: ``awq`` or ``smoothquant``: the inputs of layers are scaled, and the layer or norm before takes the inverse, so that the
             model's function stays. AWQ searches for the narrowest int format among `schemes`. None scales nothing.
+        kv_cache_bits: Width of the keys and values in a decoder's cache while plans are measured, 8 or 4; the original's is full. None leaves it full.
         hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
         seed: Seed of every random choice.
     """
@@ -82,6 +83,7 @@ class StudyConfig:
     held_out_samples: int | None = None
     fuse: bool = True
     scaling: ScalingMethod | None = None
+    kv_cache_bits: Literal[8, 4] | None = None
     hessian_seconds: float = 60.0
     seed: int = 0
 
@@ -93,6 +95,8 @@ class StudyConfig:
             raise ParedownError(f"export_format must be one of auto, {', '.join(get_args(ExportFormat))}, got {self.export_format!r}")
         if self.scaling not in (None, *get_args(ScalingMethod)):
             raise ParedownError(f"scaling must be one of {', '.join(get_args(ScalingMethod))}, or None, got {self.scaling!r}")
+        if self.kv_cache_bits not in (None, 8, 4):
+            raise ParedownError(f"kv_cache_bits must be 8, 4 or None, got {self.kv_cache_bits!r}")
         for name in ("calibration_samples", "held_out_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

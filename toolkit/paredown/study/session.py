@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from paredown import tasks
+from paredown import kv_cache, tasks
 from paredown.apply import Variants, stored_tensors
 from paredown.calibration import capture, statistics
 from paredown.curvature import LossSurface, probe_objective
@@ -65,8 +66,11 @@ class Session:
         """Get ready to work: the task that the configuration names, where it is not given, the layers and their schemes.
 
         Raises:
-            ParedownError: If the task can't be loaded, or the export format can hold some scheme for no layer at all.
+            ParedownError: If the task can't be loaded, the export format can hold some scheme for no layer at all, or the model has no cache
+                to round.
         """
+        if config.kv_cache_bits is not None:
+            kv_cache.check(loaded.model, config.kv_cache_bits)
         task = task or tasks.load(config.task, loaded)
         layers = find_layers(loaded.model, dtype=loaded.dtype)
         held_out = task.batches("held_out", config.held_out_samples)
@@ -92,7 +96,7 @@ class Session:
             loss="kl" if self.task.offers_probabilities else "loss",
             export_format=self.export_format,
             schemes=self.schemes,
-            notice=self.loaded.notice,
+            notice=". ".join(filter(None, (self.loaded.notice, _of_cache(self.config)))),
         )
 
     def original_plan(self) -> Plan:
@@ -114,15 +118,24 @@ class Session:
         return LossSurface.of(self.loaded.model, self.task, min(counts, default=None))
 
     def measure(self, plan: Plan) -> Measurement:
-        """Put the plan's weights in place and run the held-out split."""
-        original = self.original()
+        """Put the plan's weights in place, and the cache's bits, and run the held-out split; the original's cache is full."""
+        original, bits, cached = self.original(), self.config.kv_cache_bits, None
         if plan.schemes:
-            with self.variants.applied(plan.schemes):
+            with (
+                self.variants.applied(plan.schemes),
+                nullcontext() if bits is None else kv_cache.rounded_cache(self.loaded.model, bits) as cached,
+            ):
                 compressed = observe(self.loaded.model, self.task, self.held_out)
         else:
             compressed = original
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
-        return compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
+        measured = compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
+        return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
+
+
+def _of_cache(config: StudyConfig) -> str:
+    bits = config.kv_cache_bits
+    return "" if bits is None else f"Plans are measured with keys and values cached at {bits} bits, the original with all of theirs"
 
 
 def tokens_of(batches: Sequence[Batch]) -> int:
