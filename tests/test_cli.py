@@ -42,6 +42,8 @@ ROW = {
     "kl_sd",
     "predicted_kl",
     "flips",
+    "kv_cache_bits",
+    "kv_cache_bytes",
     "n",
     "split",
     "on_front",
