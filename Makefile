@@ -33,6 +33,7 @@ $(STAMP):
 	$(PIP) install --quiet --constraint constraints.txt hatchling editables
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable ".[all]" --group dev
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench
+	@$(BIN)/python toolkit/paredown/kernels/cpu/build.py
 	@rm -f $(VENV)/installed-*
 	@touch $@
 

@@ -1,0 +1,83 @@
+// Codes [rows, inputs], a byte each, into the layout of abi.h; and rows gathered from the file's own layout.
+#include <cstring>
+
+#include "abi.h"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+using namespace paredown;
+
+namespace {
+
+struct Codes {
+  const uint8_t* at;
+  int64_t rows, inputs;
+  uint8_t operator()(int64_t row, int64_t input) const { return row < rows && input < inputs ? at[row * inputs + input] : 0; }
+};
+
+}  // namespace
+
+// out: [blocks, padded / 16, 32 bits] bytes.
+EXPORT void pd_pack_dense(const uint8_t* codes, int64_t rows, int64_t inputs, int64_t padded, int32_t bits, uint8_t* out) {
+  const Codes at{codes, rows, inputs};
+  for (int64_t row = 0; row < rows; row += BLOCK) {
+    for (int64_t k = 0; k < padded; k += CHUNK, out += 32 * bits) {
+      uint8_t step[4][64];
+      for (int64_t s = 0; s < 4; s++)
+        for (int64_t i = 0; i < 64; i++) step[s][i] = at(row + i / 4, k + 4 * s + i % 4);
+      uint8_t* to = out;
+      if (bits == 8) {
+        memcpy(to, step, 256);
+        continue;
+      }
+      if (bits >= 4) {
+        for (int64_t half = 0; half < 2; half++, to += 64)
+          for (int64_t i = 0; i < 64; i++) to[i] = (uint8_t)((step[2 * half][i] & 15) | step[2 * half + 1][i] << 4);
+      }
+      if (bits != 4 && bits != 5) {
+        const int down = bits == 6 ? 4 : 0;
+        for (int64_t i = 0; i < 64; i++) {
+          uint8_t fields = 0;
+          for (int64_t s = 0; s < 4; s++) fields = (uint8_t)(fields | ((step[s][i] >> down) & 3) << 2 * s);
+          to[i] = fields;
+        }
+        to += 64;
+      }
+      if (bits == 3 || bits == 5) {
+        for (int64_t s = 0; s < 4; s++, to += 8) {
+          uint64_t mask = 0;
+          for (int64_t i = 0; i < 64; i++) mask |= (uint64_t)(step[s][i] >> (bits - 1) & 1) << i;
+          memcpy(to, &mask, 8);
+        }
+      }
+    }
+  }
+}
+
+// Returns the bytes of the codes; with `out` null nothing else is done. masks: [blocks, padded / 4], offsets: [blocks].
+EXPORT int64_t pd_pack_sparse(const uint8_t* codes, const uint8_t* kept, int64_t rows, int64_t inputs, int64_t padded, int32_t bits, uint8_t* out,
+                              uint64_t* masks, int64_t* offsets) {
+  const Codes at{codes, rows, inputs}, keep{kept, rows, inputs};
+  int64_t size = 0;
+  for (int64_t row = 0; row < rows; row += BLOCK) {
+    if (out) offsets[row / BLOCK] = size;
+    for (int64_t k = 0; k < padded; k += 4) {
+      uint64_t mask = 0;
+      int64_t count = 0;
+      for (int64_t i = 0; i < 64; i++) {
+        const int64_t r = row + i / 4, c = k + i % 4;
+        if (!keep(r, c)) continue;
+        mask |= (uint64_t)1 << i;
+        if (out && bits > 4) out[size + count] = at(r, c);
+        if (out && bits <= 4) {
+          uint8_t& pair = out[size + count / 2];
+          pair = count % 2 ? (uint8_t)(pair | at(r, c) << 4) : at(r, c);
+        }
+        count++;
+      }
+      size += bits > 4 ? count : (count + 1) / 2;
+      if (out) *masks++ = mask;
+    }
+  }
+  return size;
+}

@@ -1,0 +1,245 @@
+// Rows of inputs into tiles, and rows of results out: rounding, conversion, low-rank factors, bias and activation.
+//
+// Plain loops over floats, which the compiler turns into vectors of the instruction set that it compiles for.
+#pragma once
+#include "multiply.h"
+
+namespace paredown {
+namespace PAREDOWN_ISA {
+
+INLINE uint32_t bits_of(float v) { uint32_t b; memcpy(&b, &v, 4); return b; }
+INLINE float float_of(uint32_t b) { float v; memcpy(&v, &b, 4); return v; }
+
+INLINE uint16_t to_bf16(float v) {  // to nearest, ties to even; NaN stays one
+  const uint32_t b = bits_of(v);
+  return (uint16_t)((b & 0x7fffffff) > 0x7f800000 ? (b >> 16 | 0x40) : (b + 0x7fff + (b >> 16 & 1)) >> 16);
+}
+
+INLINE uint16_t to_half(float v) {  // likewise
+  const uint32_t b = bits_of(v), sign = b >> 16 & 0x8000, magnitude = b & 0x7fffffff;
+  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
+  if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
+  if (magnitude < 0x38800000) return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)));  // 0.5 has steps of 2^-24
+  return (uint16_t)(sign | ((magnitude + 0xfff + (magnitude >> 13 & 1)) - 0x38000000) >> 13);
+}
+
+inline void load_row(const Call& call, int64_t token, int64_t inputs, int64_t padded, float* row) {
+  if (call.x_type == FLOAT32) {
+    memcpy(row, (const float*)call.x + token * call.stride, (size_t)inputs * 4);
+  } else {
+    const uint16_t* from = (const uint16_t*)call.x + token * call.stride;
+    if (call.x_type == BFLOAT16) {
+      for (int64_t k = 0; k < inputs; k++) row[k] = float_of((uint32_t)from[k] << 16);
+    } else {
+      int64_t k = 0;
+      for (; k + 16 <= inputs; k += 16) store(row + k, load_half(from + k));
+      uint16_t rest[16] = {};
+      float last[16];
+      for (int64_t i = k; i < inputs; i++) rest[i - k] = from[i];
+      store(last, load_half(rest));
+      for (; k < inputs; k++) row[k] = last[k % 16];
+    }
+  }
+  for (int64_t k = inputs; k < padded; k++) row[k] = 0;
+}
+
+// Symmetric integers up to `largest` over the group's own range. A group that is not finite has scale NaN, and so has the result.
+INLINE void round_group(const float* row, int64_t group, float largest, int8_t* to, float& scale, float& sum) {
+  uint32_t top = 0;
+  for (int64_t k = 0; k < group; k++) {
+    const uint32_t magnitude = bits_of(row[k]) & 0x7fffffff;
+    top = magnitude > top ? magnitude : top;
+  }
+  const float most = float_of(top);
+  const bool finite = top < 0x7f800000, some = most > 1e-30f && finite;
+  const float inverse = some ? largest / most : 0.0f, magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+  int32_t total = 0;
+  if (some) {
+    for (int64_t k = 0; k < group; k++) {
+      const int32_t code = (int32_t)(bits_of(row[k] * inverse + magic) - 0x4b400000);
+      to[k] = (int8_t)code;
+      total += code;
+    }
+  } else {
+    for (int64_t k = 0; k < group; k++) to[k] = 0;
+  }
+  scale = some ? most / largest : finite ? 0.0f : float_of(0x7fc00000);
+  sum = scale * (float)total;
+}
+
+// Words of one row at the call's precision; scales and sums of group g go to place g * width.
+inline const uint32_t* round_row(const Weight& w, const Call& call, const float* row, uint32_t* packed, int64_t width, float* scales, float* sums) {
+  if (call.precision == INT8) {
+    for (int64_t g = 0; g < w.groups; g++)
+      round_group(row + g * w.group, w.group, (float)call.largest, (int8_t*)packed + g * w.group, scales[g * width], sums[g * width]);
+    return packed;
+  }
+  if (call.precision == F32) return (const uint32_t*)row;
+  for (int64_t g = 0; g < w.groups; g++) {
+    const float* from = row + g * w.group;
+    uint32_t* to = packed + g * w.group / 2;
+    float even[8] = {}, odd[8] = {};
+    for (int64_t k = 0; k < w.group; k += 16)
+      for (int i = 0; i < 4; i++) {  // pairs (0, 2) and (1, 3) of each four
+        const float* four = from + k + 4 * i;
+        const uint32_t first = to_bf16(four[0]), second = to_bf16(four[1]), third = to_bf16(four[2]), fourth = to_bf16(four[3]);
+        to[k / 2 + 2 * i] = first | third << 16;
+        to[k / 2 + 2 * i + 1] = second | fourth << 16;
+        even[i] += float_of(first << 16), even[i + 4] += float_of(third << 16);
+        odd[i] += float_of(second << 16), odd[i + 4] += float_of(fourth << 16);
+      }
+    float sum = 0;
+    for (int i = 0; i < 8; i++) sum += even[i] + odd[i];
+    sums[g * width] = sum;
+  }
+  return packed;
+}
+
+// One row times the right factor.
+inline void project(const Weight& w, const float* row, float* ranks) {
+  for (int64_t r = 0; r < w.rank; r += 16) {
+    const int64_t base = r * w.inputs;
+    Floats total[4] = {set(0), set(0), set(0), set(0)};
+    for (int64_t k = 0; k < w.inputs; k++) {
+      const Floats factor = w.wide_factors ? load((const float*)w.right + base + 16 * k) : load_half((const uint16_t*)w.right + base + 16 * k);
+      total[k % 4] = fma(factor, set(row[k]), total[k % 4]);
+    }
+    float sixteen[16];
+    store(sixteen, add(add(total[0], total[1]), add(total[2], total[3])));
+    for (int64_t i = r; i < w.rank && i < r + 16; i++) ranks[i] = sixteen[i - r];
+  }
+}
+
+inline void prepare(const Weight& w, const Call& call, int64_t first, int64_t count, int64_t width, float* row, uint32_t* packed, uint32_t* words,
+                    float* scales, float* sums, float* ranks) {
+  const int64_t padded = w.groups * w.group, length = padded / (call.precision == INT8 ? 4 : call.precision == BF16 ? 2 : 1);
+  for (int64_t m = 0; m < count; m++) {
+    load_row(call, first + m, w.inputs, padded, row);
+    const uint32_t* from = round_row(w, call, row, packed, width, scales + m, sums + m);
+    if (width == 1) memcpy(words, from, (size_t)length * 4);
+    else for (int64_t i = 0; i < length; i++) words[i * width + m] = from[i];
+    project(w, row, ranks + m * w.rank);
+  }
+  for (int64_t m = count; m < width; m++) {
+    for (int64_t i = 0; i < length; i++) words[i * width + m] = 0;
+    for (int64_t g = 0; g < w.groups; g++) scales[g * width + m] = sums[g * width + m] = 0;
+  }
+}
+
+// e^v to 2e-7 of its value.
+INLINE float exponential(float v) {
+  const float low = -87.0f, high = 88.0f;
+  v = v < low ? low : v;
+  v = v > high ? high : v;
+  const float magic = 12582912.0f, whole = v * 1.44269504f + magic;
+  const float n = whole - magic, r = v - n * 0.693359375f + n * 2.12194440e-4f;
+  const float p = 1 + r * (1 + r * (0.5f + r * (0.166666657f + r * (0.0416666567f + r * (0.00833345205f + r * 0.00139304355f)))));
+  return p * float_of((uint32_t)(bits_of(whole) - 0x4b400000 + 127) << 23);
+}
+INLINE float gelu(float v) {  // erfc after Abramowitz and Stegun, 7.1.26, to 1.5e-7
+  const float z = (v < 0 ? -v : v) * 0.707106781f, t = 1 / (1 + 0.3275911f * z);
+  const float half = 0.5f * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * exponential(-z * z);
+  return v < 0 ? v * half : v - v * half;
+}
+INLINE float silu(float v) { return v / (1 + exponential(-v)); }
+INLINE float gelu_tanh(float v) { return v / (1 + exponential(-1.59576912f * (v + 0.044715f * v * v * v))); }
+
+INLINE void activate(int32_t activation, float* v) {  // one block of 16
+  switch (activation) {
+    case GELU: for (int i = 0; i < 16; i++) v[i] = gelu(v[i]); break;
+    case GELU_TANH: for (int i = 0; i < 16; i++) v[i] = gelu_tanh(v[i]); break;
+    case SILU: for (int i = 0; i < 16; i++) v[i] = silu(v[i]); break;
+    case RELU: for (int i = 0; i < 16; i++) v[i] = v[i] < 0 ? 0 : v[i]; break;
+    default: break;
+  }
+}
+
+// Adds what the factors correct and the bias, activates, and writes [count tokens, blocks of rows].
+inline void finish(const Weight& w, const Call& call, int64_t block, int64_t blocks, const float* ranks, int64_t count, int64_t first, float* results) {
+  for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
+    const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
+    float bias[16] = {};
+    if (call.bias) memcpy(bias, call.bias + row, (size_t)rows * 4);
+    const Floats b = load(bias);
+    for (int64_t m = 0; m < count; m++) {
+      float* from = results + (m * blocks + r) * BLOCK;
+      Floats v = load(from);
+      for (int64_t i = 0; i < w.rank; i++) {
+        const int64_t at = ((block + r) * w.rank + i) * BLOCK;
+        v = fma(w.wide_factors ? load((const float*)w.left + at) : load_half((const uint16_t*)w.left + at), set(ranks[m * w.rank + i]), v);
+      }
+      store(from, add(v, b));
+      activate(call.activation, from);
+      const int64_t place = (first + m) * w.rows + row;
+      if (call.y_type == FLOAT32) {
+        if (rows == BLOCK) memcpy((float*)call.y + place, from, 64);
+        else memcpy((float*)call.y + place, from, (size_t)rows * 4);
+      } else {
+        uint16_t* to = (uint16_t*)call.y + place;
+        uint16_t sixteen[16];
+        if (call.y_type == BFLOAT16) for (int i = 0; i < 16; i++) sixteen[i] = to_bf16(from[i]);
+        else for (int i = 0; i < 16; i++) sixteen[i] = to_half(from[i]);
+        memcpy(to, sixteen, (size_t)rows * 2);
+      }
+    }
+  }
+}
+
+// Where decoding in registers pays: what is decoded there is decoded again for every four tokens.
+inline int64_t few_tokens(const Weight& w, Precision precision) { return precision == F32 || w.masks ? 1 : 4; }
+
+struct Job {
+  const Weight& w;
+  int64_t block;
+  const Inputs* tiles;
+  int64_t count;
+  bool few;
+  uint8_t* panel;
+  float* results;
+};
+
+template <class C, class D> void multiply_as(const Job& job) {
+  if (job.few && job.tiles[0].width == 1) return few<C, D, 1, FEW_BLOCKS>(job.w, job.block, job.tiles[0], job.results);
+  if constexpr (C::GROUPED && !D::SPARSE) {
+    if (job.few) return few<C, D, 4, FEW_BLOCKS>(job.w, job.block, job.tiles[0], job.results);
+  }
+  many<C, D>(job.w, job.block, job.tiles, job.count, job.panel, job.results);
+}
+
+template <class C> void multiply_bits(const Job& job) {
+  if (job.w.masks) return job.w.bits <= 4 ? multiply_as<C, Sparse<4>>(job) : multiply_as<C, Sparse<8>>(job);
+  switch (job.w.bits) {
+    case 2: return multiply_as<C, Dense<2>>(job);
+    case 3: return multiply_as<C, Dense<3>>(job);
+    case 4: return multiply_as<C, Dense<4>>(job);
+    case 5: return multiply_as<C, Dense<5>>(job);
+    case 6: return multiply_as<C, Dense<6>>(job);
+    case 8: return multiply_as<C, Dense<8>>(job);
+  }
+}
+
+inline void multiply(const Weight& w, const Call& call, int64_t block, const Inputs* tiles, int64_t count, bool few, int64_t first, int64_t tokens,
+                     const float* ranks, uint8_t* panel, float* results) {
+  const int64_t blocks = few ? FEW_BLOCKS : PANEL_BLOCKS;
+  const Job job = {w, block, tiles, count, few, panel, results};
+  memset(results, 0, (size_t)(count * tiles[0].width * blocks * BLOCK) * 4);  // all that there is of factors alone
+  if (call.precision == INT8) {
+    const bool wide = SIGNED_BYTES && (w.bits == 8 || (w.masks && w.bits > 4));
+    wide ? multiply_bits<AsInt8<SIGNED_BYTES>>(job) : multiply_bits<AsInt8<false>>(job);
+#ifdef PAREDOWN_BF16
+  } else if (call.precision == BF16) {
+    multiply_bits<AsBf16>(job);
+#endif
+  } else {
+    multiply_bits<AsFloat32>(job);
+  }
+  finish(w, call, block, blocks, ranks, tokens, first, results);
+}
+
+inline const Engine* engine() {
+  static const Engine e = {TILE, PANEL_BLOCKS, FEW_BLOCKS, few_tokens, prepare, multiply};
+  return &e;
+}
+
+}  // namespace PAREDOWN_ISA
+}  // namespace paredown
