@@ -10,7 +10,8 @@ import math
 import random
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import fake_curvature
@@ -31,6 +32,11 @@ from paredown.specs import (
 from paredown.store import Store
 
 SCHEMES = ("int2g64", "int3g64", "int4g64", "int5g64", "int6g64", "int8g64")
+RICH = (
+    "int2g64", "int3g64", "int4g64", "int8g64", "int4g64-gptq", "nf4g64", "int8g64a8", "int3g64+eora16", "int4g64+eora16", "int3g64+eora32",
+    "int4g64+2:4-wanda", "int8g64+2:4-wanda", "int4g64-gptq+2:4", "int4g64+50%", "int4g64+2:4+eora16",
+)  # fmt: skip
+"""Bits, sparsity and rank, not all of them together."""
 CONFIG = StudyConfig(model="demo:sentiment", task="demo:sentiment", schemes=SCHEMES)
 FIXED_BYTES = 1_900_000
 BASELINE = 0.858
@@ -62,20 +68,22 @@ def layers(blocks: int = 6, *, prefix: str = "bert.encoder.layer", hostile: bool
     return made
 
 
-def _damage(layer: LayerRef, index: int, bits: int) -> float:
+def _damage(layer: LayerRef, index: int, bits: float) -> float:
     """Nats: falls by a factor of four a bit; v, fc1 and late blocks matter more."""
     weight = {"v": 2.0, "fc1": 4.0, "fc2": 4.0, "embedding": 12.0, "pooler": 0.2}.get(layer.role, 1.0)
     wobble = math.exp(0.7 * math.sin(1.7 * index))
     return 0.02 * weight * wobble * 4.0 ** (2 - bits)
 
 
-def candidates(layer: LayerRef, index: int) -> list[Candidate]:
+def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES) -> list[Candidate]:
+    """Sparsity costs what 1.5 bits do, a solver gains 0.3 bits, a correction of rank 16 0.5."""
     result = []
-    for text in CONFIG.schemes:
-        scheme = Scheme.parse(text)
+    for scheme in map(Scheme.parse, schemes):
         assert scheme.weight is not None
-        bits = scheme.weight.bits
-        size = round(layer.parameters * (bits + 24 / 64) / 8)
+        rank = scheme.low_rank.rank if scheme.low_rank else 0
+        width = scheme.nominal_bits + 24 / 64
+        size = round(layer.parameters * width / 8) + 2 * rank * sum(layer.shape)
+        bits = scheme.weight.bits - 1.5 * (scheme.sparsity is not None) + 0.3 * (scheme.solver != "rtn") + rank / 32
         loss = _damage(layer, index, bits)
         error = min(1.0, 0.8 * 4.0 ** (2 - bits))
         result.append(Candidate(layer.name, scheme, scheme, size, loss, 0.15 * loss, error, weight_error=2e-5 * error * layer.parameters))
@@ -87,7 +95,7 @@ def scale_of(layer: LayerRef, index: int) -> float:
     return 400 * _damage(layer, index, 4)
 
 
-def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: str = "kl") -> ModelInfo:
+def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: str = "kl", schemes: Sequence[str] = SCHEMES) -> ModelInfo:
     return ModelInfo(
         model="demo:sentiment",
         label=label,
@@ -101,7 +109,7 @@ def info(*, digest: str = "0123456789abcdef", label: str = "MiniLM-L6", loss: st
         metric="accuracy",
         higher_is_better=True,
         loss=loss,  # pyright: ignore[reportArgumentType]
-        schemes=SCHEMES,
+        schemes=tuple(schemes),
         notice="",
     )
 
@@ -143,12 +151,13 @@ class FakeStudy:
         info: ModelInfo | None = None,
         fail_at: str = "",
         hessian_share: float = 0.5,
+        schemes: Sequence[str] = SCHEMES,
     ) -> None:
         self.store = Store(folder, create=True)
         self.folder = self.store.folder
-        self.config = CONFIG
+        self.config = replace(CONFIG, schemes=tuple(schemes))
         self.layers = layers(blocks, hostile=hostile)
-        self.info = info or globals()["info"]()
+        self.info = info or globals()["info"](schemes=schemes)
         self.pause_each = pause_each
         self.fail_at = fail_at
         self.hessian_share = hessian_share
@@ -174,7 +183,7 @@ class FakeStudy:
         return record
 
     def problem(self) -> Problem:
-        priced = {layer.name: {c.scheme: c for c in candidates(layer, i)} for i, layer in enumerate(self.layers)}
+        priced = {layer.name: {c.scheme: c for c in candidates(layer, i, self.config.schemes)} for i, layer in enumerate(self.layers)}
         return Problem.of(self.info.fixed_bytes, self.layers, priced)
 
     def start(self) -> FakeStudy:
@@ -235,7 +244,8 @@ class FakeStudy:
         """Uniform plans and searched ones between, every second of them away from its optimum, as a real search measures some."""
         problem = self.problem()
         found = [
-            self.plan({layer.name: scheme for layer in self.layers}, f"uniform {scheme}") for scheme in map(Scheme.parse, CONFIG.schemes)
+            self.plan({layer.name: scheme for layer in self.layers}, f"uniform {scheme}")
+            for scheme in map(Scheme.parse, self.config.schemes)
         ]
         smallest, largest = problem.smallest_bytes, problem.largest_bytes
         for step in range(16):
@@ -281,7 +291,15 @@ class FakeStudy:
                 add("fake", "sensitivity", "error", message=f"{layer.name}: out of memory; use fewer calibration samples, then run again")
                 return
             total = len(self.layers)
-            add("fake", "sensitivity", "candidates", layer=layer.name, done=index + 1, total=total, payload=candidates(layer, index))
+            add(
+                "fake",
+                "sensitivity",
+                "candidates",
+                layer=layer.name,
+                done=index + 1,
+                total=total,
+                payload=candidates(layer, index, self.config.schemes),
+            )
             yield
         found = self.plans()
         add("fake", "search", "front", done=1, total=1, message=f"{len(found)} plans to measure")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import state as states
 from browser.harness import View, launched
+from browser.rich import Rich, rich_study
 
 OUT = Path(__file__).parents[2] / ".screenshots"
 DARK = {"ground": "#111418", "ink": "#eee"}
@@ -57,6 +59,12 @@ def by_trace(theme: str = "light") -> dict[str, Any]:
     return state
 
 
+def rich(theme: str = "light", blocks: int = 6) -> dict[str, Any]:
+    """A study of bits, sparsity and rank."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Rich(rich_study(Path(folder), blocks)).edited().state(theme=theme)
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -77,6 +85,10 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "failed_dark_900": (900, lambda: failed() | {"theme": "dark"}, DARK),
     "by_trace_1280": (1280, by_trace, {}),
     "by_trace_dark_900": (900, lambda: by_trace("dark"), DARK),
+    **{f"rich_light_{width}": (width, rich, {}) for width in (1280, 900, 620)},
+    **{f"rich_dark_{width}": (width, partial(rich, "dark"), DARK) for width in (1280, 900, 620)},
+    "rich_deep_1280": (1280, partial(rich, blocks=32), {}),
+    "rich_deep_dark_900": (900, partial(rich, "dark", 32), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
     **{f"spec_{name}_620": (620, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
     **{f"spec_{name}_dark_900": (900, partial(curved, "dark", **choice), DARK) for name, choice in VIEWS.items()},

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from browser.state_figures import front, spectrum
+from paredown_widgets.choices import SchemeChoices
+from paredown_widgets.handles import offer
 
 ROLES = ("q", "k", "v", "o", "fc1", "fc2")
 SHAPES = {"fc1": (1536, 384), "fc2": (384, 1536)}
@@ -75,13 +77,16 @@ def plan() -> dict[str, Any]:
         cells[layer] = {
             "text": str(value),
             "bits": value,
+            "at": f"{value}|none|none",
+            "said": ", ".join([f"{value} bit", *["g32"] * (layer in wide)]),
             "badge": "g32" if layer in wide else "",
+            "sparsity": "",
+            "rank": "",
             "locked": layer in locked,
             "edited": layer in edited,
             "color": STEP[value],
             "scheme": f"int{value}g{32 if layer in wide else 64}",
         }
-    schemes = [{"id": f"int{b}g{g}", "label": f"{b} bit, groups of {g}"} for b in (2, 3, 4, 5, 6, 8) for g in (32, 64)]
     colours = [("bits", "Bits"), ("sensitivity", "Sensitivity"), ("bytes", "Bytes"), ("output_error", "Output error"), ("trace", "Trace")]
     return {
         "cells": cells,
@@ -89,8 +94,6 @@ def plan() -> dict[str, Any]:
         "can_undo": True,
         "can_redo": False,
         "undo_label": "6 bit in block 4 fc2",
-        "schemes": schemes,
-        "bits": [2, 3, 4, 5, 6, 8],
         "color_by": "bits",
         "color_options": [{"id": i, "label": label} for i, label in colours],
         "legend": {"low": "2", "high": "16", "unit": "bit"},
@@ -176,6 +179,7 @@ def minilm(**changes: Any) -> dict[str, Any]:
             "smallest_text": "6.14 MB",
         },
         "grid": grid(),
+        "handles": offer(SchemeChoices.of([f"int{b}g{g}" for b in (2, 3, 4, 5, 6, 8) for g in (32, 64)]), {}),
         "plan": plan(),
         "summary": {
             "chip": {"text": "3 edits since measured", "kind": "warn"},
@@ -200,7 +204,11 @@ def minilm(**changes: Any) -> dict[str, Any]:
             "columns": ["bits", "size, kB", "KL, 10⁻³ nats"],
             "rows": {
                 name(4, "fc2"): [
-                    {"bits": bits, "cells": [str(bits), str(round(bits * 79)), pm(9 * 4.6 ** (2 - bits), 2 * 4.6 ** (2 - bits), 3)]}
+                    {
+                        "scheme": f"int{bits}g64",
+                        "group": "",
+                        "cells": [str(bits), str(round(bits * 79)), pm(9 * 4.6 ** (2 - bits), 2 * 4.6 ** (2 - bits), 3)],
+                    }
                     for bits in (4, 5, 6, 8)
                 ]
             },
@@ -265,7 +273,11 @@ def deep(blocks: int = 32, **changes: Any) -> dict[str, Any]:
             states[layer] = {
                 "text": str(bits),
                 "bits": bits,
+                "at": f"{bits}|none|none",
+                "said": f"{bits} bit",
                 "badge": "g32" if rng.random() < 0.05 else "",
+                "sparsity": "",
+                "rank": "",
                 "locked": bool(rng.random() < 0.03),
                 "edited": bool(rng.random() < 0.04),
                 "color": STEP[bits],
@@ -284,7 +296,16 @@ def deep(blocks: int = 32, **changes: Any) -> dict[str, Any]:
             )
     chosen = [f"model.layers.{block}.{roles[role]}" for role in ("gate", "up") for block in range(12, 16)]
     embeddings = {"layer": "model.embed_tokens", "label": "embeddings", "title": "tied to lm_head", "fixed": False}
-    states["model.embed_tokens"] = {"text": "4", "bits": 4, "badge": "", "locked": True, "edited": False, "color": 3}
+    states["model.embed_tokens"] = {
+        "text": "4",
+        "bits": 4,
+        "at": "4|none|none",
+        "said": "4 bit",
+        "badge": "",
+        "locked": True,
+        "edited": False,
+        "color": 3,
+    }
     state = minilm()
     state["grid"] = {
         "columns": [{"id": role, "label": role} for role in roles],
@@ -307,7 +328,17 @@ def idle(**changes: Any) -> dict[str, Any]:
     """Before the first run: the layers are known, nothing is estimated."""
     state = minilm()
     plain = {
-        layer: cell | {"text": "32", "bits": None, "badge": "", "locked": False, "edited": False, "color": 7}
+        layer: cell
+        | {
+            "text": "32",
+            "bits": None,
+            "at": "kept|none|none",
+            "said": "kept as it is",
+            "badge": "",
+            "locked": False,
+            "edited": False,
+            "color": 7,
+        }
         for layer, cell in state["plan"]["cells"].items()
     }
     state["plan"] |= {"cells": plain, "selection": [], "can_undo": False, "edits": 0}

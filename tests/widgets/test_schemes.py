@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import fake_study
 from paredown.specs import KEEP, Scheme
-from paredown_widgets import plan, sensitivity, summary, tables
+from paredown_widgets import plan, sensitivity, summary, tables, what_if
+from paredown_widgets.choices import SchemeChoices
 from paredown_widgets.model import ExplorerModel
-from paredown_widgets.schemes import SchemeChoices, describe, describe_all, short
+from paredown_widgets.schemes import describe, describe_all
 from some_schemes import any_schemes
 
 MIXED = ("int3g64", "int4g64", "int4g64-gptq", "int4g64+2:4", "nf4g64", "int3g64+eora16", "int8g64")
@@ -25,38 +26,26 @@ def test_every_scheme_has_words_and_a_place(schemes):
     assert len({describe(scheme) for scheme in choices.schemes}) == len(choices.schemes)
     assert len(describe_all(choices.schemes)) == len(choices.schemes)
     assert len({str(scheme) for scheme in schemes}) == len(choices.schemes) - 1
-    for scheme in choices.schemes:
-        assert short(scheme)
-        for by in (-1, 1):
-            assert choices.stepped(scheme, by) in choices.schemes
-    for bits in choices.bits:
-        assert choices.with_bits(bits, schemes[0]).weight.bits == bits
-
-
-def test_a_layer_stays_in_its_family_where_bits_change():
-    choices = SchemeChoices.of(MIXED)
-    assert str(choices.middle) == "int4g64"
-    assert str(choices.with_bits(4, Scheme.parse("int3g64"))) == "int4g64"
-    assert str(choices.with_bits(3, Scheme.parse("int4g64+eora16"))) == "int3g64+eora16"
-    assert str(choices.with_bits(4, Scheme.parse("int3g64+2:4"))) == "int4g64+2:4"
 
 
 @pytest.fixture
-def mixed(tmp_path, monkeypatch):
-    monkeypatch.setattr(fake_study, "SCHEMES", MIXED)
-    monkeypatch.setattr(fake_study, "CONFIG", fake_study.StudyConfig(model="demo:sentiment", task="demo:sentiment", schemes=MIXED))
-    model = ExplorerModel(fake_study.filled(tmp_path / "mixed"))
+def mixed(tmp_path):
+    model = ExplorerModel(fake_study.filled(tmp_path / "mixed", schemes=MIXED))
     model.refresh()
     return model
 
 
 def test_the_panels_show_schemes_of_the_whole_grammar(mixed):
     names = list(mixed.editor.schemes)
-    mixed.edit([names[-1]], lambda now: Scheme.parse("int4g64+2:4"), "prune")
-    shown = plan.view(mixed)["cells"]
-    assert (shown[names[-1]]["text"], shown[names[-1]]["badge"]) == ("4", "2:4")
-    rows = plan.what_if(mixed)["rows"][names[-1]]
-    assert [row["cells"][0] for row in rows] == ["3", "int3g64+eora16", "4", "int4g64-gptq", "int4g64+2:4", "nf4g64", "8"]
+    mixed.edit([names[-1]], lambda *_: Scheme.parse("int4g64+2:4"), "prune")
+    shown = plan.view(mixed)["cells"][names[-1]]
+    assert [shown[part] for part in ("text", "sparsity", "rank", "badge", "said")] == ["4", "2:4", "", "", "4 bit, 2 of 4 kept"]
+    rows = what_if.view(mixed)["rows"][names[-1]]
+    assert [(row["group"], row["cells"][0]) for row in rows] == [
+        *(("bits alone", name) for name in ("3", "4", "4, GPTQ", "4 NormalFloat", "8")),
+        ("rank 16", "3"),
+        ("2 of 4 kept", "4"),
+    ]
     assert tables.layer_table(mixed).loc[names[-1], "scheme"] == "int4g64+2:4"
     json.dumps([plan.view(mixed), sensitivity.view(mixed), summary.view(mixed)])
 

@@ -4,7 +4,10 @@ import { attr, h, icon, show, text } from "./dom.js";
 /**
  * @typedef {object} CellState
  * @property {string} text
- * @property {string} badge
+ * @property {string} badge  another kind of number than the study's first
+ * @property {string} sparsity  such as 2:4
+ * @property {string} rank  such as r16
+ * @property {string} said  all of it in words
  * @property {boolean} locked
  * @property {boolean} edited
  * @property {number|null} color  step of the ramp, 0..7
@@ -16,20 +19,21 @@ export function createCell(place, options = {}) {
   const edit = h("i", { class: "edit", hidden: true });
   const value = h("span", { class: "v" });
   const badge = h("span", { class: "badge", hidden: true });
+  const sparsity = h("span", { class: "sparsity", hidden: true });
+  const rank = h("span", { class: "rank", hidden: true });
   const lock = icon("lock", 9, "lock");
   const el = h("button", { type: "button", class: "pd-cell", role: options.role ?? "gridcell", tabindex: -1, "data-layer": place.layer }, edit,
-    options.prefix ? h("small", { text: options.prefix }) : null, value, lock, badge);
+    options.prefix ? h("small", { text: options.prefix }) : null, value, lock, rank, h("span", { class: "marks" }, badge, sparsity));
   return {
     el,
     /** @param {CellState|undefined} cell */
     update(cell) {
       text(value, cell?.text ?? "–");
-      text(badge, cell?.badge);
-      show(badge, cell?.badge);
+      for (const [node, words] of [[badge, cell?.badge], [sparsity, cell?.sparsity], [rank, cell?.rank]]) { text(node, words); show(node, words); }
       show(edit, cell?.edited);
       attr(lock, "hidden", !cell?.locked);
       attr(el, "data-step", cell?.color ?? null);
-      const words = [cell?.bits ? `${cell.bits} bit` : cell?.text || "not decided", cell?.badge, cell?.locked ? "locked" : "", cell?.edited ? "edited" : ""];
+      const words = [cell?.said || "not decided", cell?.locked ? "locked" : "", cell?.edited ? "edited" : ""];
       attr(el, "aria-label", `${place.label}: ${words.filter(Boolean).join(", ")}`);
     },
   };

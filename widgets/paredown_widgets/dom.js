@@ -27,6 +27,8 @@ const ICONS = {
 
 /** The marks of the charts, for legends and table heads; each is [width, height, elements]. */
 const MARKS = {
+  sparse: [9, 5, [["path", { d: "M0 2.5h3.5M5.5 2.5h3.5", stroke: "currentColor", "stroke-width": 2 }]]],
+  rank: [7, 7, [["path", { d: "M3.5 .5v6M.5 3.5h6", stroke: "currentColor", "stroke-width": 1.5 }]]],
   predicted: [9, 9, [["circle", { cx: 4.5, cy: 4.5, r: 3.5, fill: "none", stroke: "var(--pd-predicted)", "stroke-width": 1.5 }]]],
   measured: [9, 9, [["circle", { cx: 4.5, cy: 4.5, r: 4, fill: "var(--pd-measured)" }]]],
   front: [18, 9, [

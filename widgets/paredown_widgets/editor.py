@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from paredown.specs import KEEP, LayerRef, Scheme, fused_groups
@@ -48,15 +48,13 @@ class PlanEditor:
         wanted = {member for name in layers if name in self.groups for member in self.groups[name]}
         return tuple(name for name in self.schemes if name in wanted)
 
-    def edit(self, layers: Iterable[str], change: Callable[[Scheme], Scheme], label: str, *, gesture: str | None = None) -> bool:
-        """Change the scheme of some layers; locked ones stay. One gesture, such as a drag, is one undo step.
+    def edit(self, schemes: Mapping[str, Scheme], label: str, *, gesture: str | None = None) -> bool:
+        """Change the schemes of some layers. One gesture, such as a drag, is one undo step.
 
         Returns:
             Whether anything changed.
         """
-        names = [name for name in self.widened(layers) if name not in self.locked]
-        after = {**self.schemes, **{name: change(self.schemes[name]) for name in names}}
-        return self._move_to(after, label, gesture)
+        return self._move_to({**self.schemes, **schemes}, label, gesture)
 
     def replace(self, schemes: Mapping[str, Scheme], label: str, *, keep_locked: bool = True) -> bool:
         """Take over a whole plan; a layer that it does not name is kept. Returns whether anything changed."""

@@ -35,14 +35,19 @@ function afterFrame(work) {
 /** The line at the foot: how to read the marks, and the keys; what the last edit did takes the place of the keys. */
 function createFoot(ctx) {
   const key = (name, what) => h("span", { class: "opt" }, h("kbd", { text: name }), what);
-  const keys = h("span", { class: "keys" }, h("span", { class: "opt" }, h("kbd", { text: "2" }), "–", h("kbd", { text: "8" }), "bits"), key("L", "lock"), key("F", "fill"), key("M", "measure"), key("Ctrl Z", "undo"));
+  const [sparsity, rank] = [key("S", "sparsity"), key("R", "rank")];
+  const keys = h("span", { class: "keys" }, h("span", { class: "opt" }, h("kbd", { text: "2" }), "–", h("kbd", { text: "8" }), "bits"), sparsity, rank, key("L", "lock"), key("F", "fill"), key("M", "measure"), key("Ctrl Z", "undo"));
   const status = h("span", { class: "said", hidden: true });
   const rule = h("span");
   const el = h("div", { class: "pd-status" }, h("span", {}, mark("predicted"), "predicted: hollow, italic"), h("span", {}, mark("measured"), "measured: solid"), rule, h("span", { class: "grow" }), status, keys);
   return {
-    el, needs: ["plan", "head"],
+    el, needs: ["plan", "head", "handles"],
     update() {
       const said = ctx.get("plan")?.status;
+      const choices = (id) => ctx.get("handles")?.handles?.find((one) => one.id === id)?.rungs.length ?? 0;
+      if (said && said !== status.textContent) ctx.say(said);
+      show(sparsity, choices("sparsity") > 1);
+      show(rank, choices("rank") > 1);
       text(rule, ctx.get("head")?.rule || "± and bars: one standard error");
       text(status, said);
       attr(status, "title", said);

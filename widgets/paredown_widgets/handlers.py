@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import CurvatureRequest, Plan, Scheme
+from paredown.specs import CurvatureRequest, Plan, Scheme, Sparsity
 from paredown_widgets import curvature, sensitivities
+from paredown_widgets.choices import HANDLES, Handle, Value
 from paredown_widgets.exports import as_python, export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
 
@@ -100,19 +101,48 @@ def _scheme(model: ExplorerModel, message: Message) -> None:
     if scheme not in model.choices.schemes:
         raise ParedownError(f"this study has no scheme {scheme}; expected one of {', '.join(map(str, model.choices.schemes))}")
     names = _layers(model, message)
-    model.edit(names, lambda _: scheme, f"{_named(model, names)} to {scheme}")
+    model.edit(names, lambda *_: scheme, f"{_named(model, names)} to {scheme}")
 
 
-def _bits(model: ExplorerModel, message: Message) -> None:
-    bits, names = int(message["bits"]), _layers(model, message)
-    model.edit(names, lambda now: model.choices.with_bits(bits, now), f"{_named(model, names)} to {bits} bit")
+def _set(handle: Handle, read: Callable[[Any], Value]) -> Callable[[ExplorerModel, Message], None]:
+    def move(model: ExplorerModel, message: Message) -> None:
+        value, names = message[handle], _layers(model, message)
+        value = None if value is None else read(value)
+        model.move(names, handle, value, _moved(model, names, handle, value))
+
+    return move
+
+
+def _moved(model: ExplorerModel, names: Sequence[str], handle: Handle, value: Value) -> str:
+    """What undo calls it."""
+    word = {"bits": f"{value} bit", "sparsity": str(value), "rank": f"rank {value}"}[handle]
+    return f"{_named(model, names)} to {word if value is not None else {'bits': 'kept', 'sparsity': 'dense', 'rank': 'no rank'}[handle]}"
 
 
 def _step(model: ExplorerModel, message: Message) -> None:
-    by, names = int(message["by"]), _layers(model, message)
+    by, names, handle = int(message["by"]), _layers(model, message), _handle(message.get("handle", "bits"))
     gesture = message.get("gesture")
-    label = f"bits of {_named(model, names)}"
-    model.edit(names, lambda now: model.choices.stepped(now, by), label, gesture=None if gesture is None else str(gesture))
+
+    def change(name: str, now: Scheme) -> Scheme:
+        return model.choices_of(name).stepped(now, handle, by)
+
+    model.edit(names, change, f"{handle} of {_named(model, names)}", gesture=None if gesture is None else str(gesture))
+
+
+def _cycle(model: ExplorerModel, message: Message) -> None:
+    """All to what follows where the last of them stands."""
+    names, handle = _layers(model, message), _handle(message["handle"])
+    free = [name for name in names if name not in model.editor.locked]
+    if free:
+        value = model.choices_of(free[-1]).after(model.editor.schemes[free[-1]], handle)
+        model.move(free, handle, value, _moved(model, free, handle, value))
+
+
+def _handle(word: object) -> Handle:
+    for handle in HANDLES:
+        if handle == word:
+            return handle
+    raise ParedownError(f"handle must be one of {', '.join(HANDLES)}, got {word!r}")
 
 
 def _lock(model: ExplorerModel, message: Message) -> None:
@@ -255,8 +285,11 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "budget": _budget,
     "select": _select,
     "scheme": _scheme,
-    "bits": _bits,
+    "bits": _set("bits", int),
+    "sparsity": _set("sparsity", lambda text: Sparsity(str(text))),
+    "rank": _set("rank", int),
     "step": _step,
+    "cycle": _cycle,
     "lock": _lock,
     "undo": _undo,
     "redo": _redo,

@@ -58,6 +58,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     budget = traitlets.Dict().tag(sync=True)
     grid = traitlets.Dict().tag(sync=True)
     plan = traitlets.Dict().tag(sync=True)
+    handles = traitlets.Dict().tag(sync=True)
     what_if = traitlets.Dict().tag(sync=True)
     summary = traitlets.Dict().tag(sync=True)
     sensitivity = traitlets.Dict().tag(sync=True)

@@ -17,10 +17,10 @@ export function createKeys(ctx, { root, header, plan, summary }) {
     }
     if (event.altKey) return undefined;
     if (/^[1-9]$/.test(key)) return () => plan.toolbar.setBits(Number(key));
-    if (event.repeat && "lfm".includes(key)) return undefined;
+    if (event.repeat && "lfmsr".includes(key)) return undefined;
     return {
       "+": () => plan.toolbar.step(1), "=": () => plan.toolbar.step(1), "-": () => plan.toolbar.step(-1),
-      l: () => plan.toolbar.toggleLock(), f: () => summary.fill(), m: () => summary.measure(), escape: () => { if (link.selection.length) link.select([]); },
+      s: () => plan.toolbar.cycle("sparsity"), r: () => plan.toolbar.cycle("rank"), l: () => plan.toolbar.toggleLock(), f: () => summary.fill(), m: () => summary.measure(), escape: () => { if (link.selection.length) link.select([]); },
     }[key];
   }
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from typing import Any, cast
 
 import param
 
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.search import Objective, Prediction, Problem, allocate, pareto_front
+from paredown.search import Objective, Prediction, Problem, allocate
 from paredown.specs import (
     KEEP,
     CurvatureMatrix,
@@ -26,29 +27,21 @@ from paredown.specs import (
     StudyConfig,
     TraceEstimate,
 )
+from paredown_widgets.choices import Handle, SchemeChoices, Value, also_changed, layer_choices
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
+from paredown_widgets.front_line import FrontLine, front_line
 from paredown_widgets.labels import LayerLabel, label_layers
 from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
-from paredown_widgets.schemes import SchemeChoices, bits_of, is_simple
+from paredown_widgets.schemes import bits_of, is_simple
 
 COLORS = {
-    "bits": "Bits", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace",
+    "bits": "Bits", "sparsity": "Sparsity", "rank": "Rank", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace",
     "top_eigenvalue": "λmax", "negative_share": "Negative curvature",
 }  # fmt: skip
 _CURVATURE = (TraceEstimate, EigenvalueEstimate, SpectralDensity, QuadraticFit)
-_FRONT_POINTS = 120  # as many as a chart of 500 pixels can show
-
-
-@dataclass(frozen=True)
-class FrontLine:
-    """The predicted front, thinned for drawing: bytes, loss increase and its standard error, nats per unit."""
-
-    bytes: tuple[int, ...]
-    loss_increase: tuple[float, ...]
-    loss_increase_sd: tuple[float, ...]
 
 
 class ExplorerModel(param.Parameterized):
@@ -83,6 +76,7 @@ class ExplorerModel(param.Parameterized):
         self.editor = PlanEditor()
         self.labels: dict[str, LayerLabel] = {}
         self.choices = SchemeChoices(())
+        self.layer_choices: dict[str, SchemeChoices] = {}  # of each layer, once all are priced; layers with the same choices share them
         self.problem: Problem | None = None
         self.front: FrontLine | None = None
         self.fit: MetricFit | None = None
@@ -102,7 +96,7 @@ class ExplorerModel(param.Parameterized):
         )  # when it was last asked whether another process runs this study, and the answer
         self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
         self.remembered: dict[str, Any] | None = None  # what was last written by, or read from, `memory`
-        self._priced = -1
+        self.priced = -1  # candidates that the problem was made of
         self._reading = threading.Lock()  # one fold at a time, whoever asks for it
         self._views: list[weakref.WeakMethod[Callable[[], None]]] = []
 
@@ -156,7 +150,7 @@ class ExplorerModel(param.Parameterized):
                 self.running = running
                 self._absorb(events)
             priced = sum(map(len, self.record.candidates.values()))
-            if self.record.sensitivity_complete and priced != self._priced:
+            if self.record.sensitivity_complete and priced != self.priced:
                 self._price(priced)
             with self.lock:
                 self._propose()
@@ -196,14 +190,9 @@ class ExplorerModel(param.Parameterized):
         if record.info is None:
             return
         problem = Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse)
-        front = pareto_front(problem)
-        indices = _spread([float(size) for size in front.bytes])
-        predicted = [problem.predict(front.schemes(index)) for index in indices]
-        line = FrontLine(
-            tuple(p.bytes for p in predicted), tuple(p.loss_increase for p in predicted), tuple(p.loss_increase_sd for p in predicted)
-        )
+        line, choices = front_line(problem), layer_choices(self.choices, self.editor.groups.values(), record.candidates)
         with self.lock:
-            self.problem, self.front, self._priced = problem, line, priced
+            self.problem, self.front, self.layer_choices, self.priced = problem, line, choices, priced
             if self.budget is None and self.choices.bits:
                 prediction = self.predict(self.uniform(bits_of(self.choices.middle) or 4))
                 self.budget = prediction.bytes if prediction else problem.largest_bytes
@@ -261,15 +250,48 @@ class ExplorerModel(param.Parameterized):
         wider = [(own, scheme) for scheme in self.record.candidates[name] if (own := bits_of(scheme)) is not None and own >= bits]
         return min(wider, key=lambda pair: pair[0])[1] if wider else KEEP
 
-    def edit(self, layers: Iterable[str], change: Callable[[Scheme], Scheme], label: str, *, gesture: str | None = None) -> None:
-        """Change some layers, and whatever is fused with them; what a layer was not priced for is left out."""
+    def edit(
+        self, layers: Iterable[str], change: Callable[[str, Scheme], Scheme | None], label: str, *, gesture: str | None = None
+    ) -> None:
+        """Change some layers, and whatever is fused with them; those that can't have it stay, and are counted in `status`.
+
+        Args:
+            layers: Names of layers; locked ones stay.
+            change: Name and present scheme of a layer to its new scheme, or to None where it can't be changed so.
+            label: What undo calls it.
+            gesture: Edits of one gesture, such as a drag, are one undo step.
+        """
         editor = self.editor
         wanted = [name for name in editor.widened(layers) if name not in editor.locked]
-        able = [name for name in wanted if all(self.offers(member, change(editor.schemes[name])) for member in editor.groups[name])]
+        after = {name: change(name, editor.schemes[name]) for name in wanted}
+        stuck = {editor.groups[name] for name, scheme in after.items() if scheme is None or not self.offers(name, scheme)}
+        able = {name: scheme for name, scheme in after.items() if scheme is not None and editor.groups[name] not in stuck}
         left = len(wanted) - len(able)
         self.status = f"{left} of {len(wanted)} layers can't have that and stay" if left else ""
-        editor.edit(able, change, label, gesture=gesture)
+        editor.edit(able, label, gesture=gesture)
         self.touch()
+
+    def move(self, layers: Iterable[str], handle: Handle, value: Value, label: str) -> None:
+        """Set one handle of some layers; where the others can't stay, `status` says what they do.
+
+        Raises:
+            ParedownError: If the study has no scheme of that value.
+        """
+        if value not in self.choices.values(handle):
+            raise self.choices.missing(handle, value)
+        before = self.editor.schemes
+
+        @cache
+        def moved(choices: SchemeChoices, now: Scheme) -> Scheme | None:
+            return choices.moved(now, handle, value)
+
+        self.edit(layers, lambda name, now: moved(self.choices_of(name), now), label)
+        moves = [(scheme, self.editor.schemes[name]) for name, scheme in before.items() if self.editor.schemes[name] != scheme]
+        self.status = "; ".join(filter(None, [self.status, also_changed(moves, handle)]))
+
+    def choices_of(self, name: str) -> SchemeChoices:
+        """What one layer may get; before it is priced, what the study asks for."""
+        return self.layer_choices.get(name, self.choices)
 
     def predict(self, schemes: Mapping[str, Scheme] | None = None) -> Prediction | None:
         """Prediction of the user's plan, or of another one; None while it can't be made."""
@@ -370,14 +392,3 @@ class ExplorerModel(param.Parameterized):
             self.status = f"{low} layer{'s' * (low != 1)} with a trace below zero: counted with the standard error" if low else ""
         self.editor.replace(allocate(problem, int(self.budget), locked=self.locked_schemes(), objective=by), "fill the rest")
         self.touch()
-
-
-def _spread(values: Sequence[float]) -> list[int]:
-    """Indices of at most `_FRONT_POINTS` of rising positive values, evenly in their logarithm, the ends included."""
-    if len(values) <= _FRONT_POINTS:
-        return list(range(len(values)))
-    import numpy as np
-
-    wanted = np.geomspace(values[0], values[-1], _FRONT_POINTS)
-    found = np.clip(np.searchsorted(np.asarray(values), wanted), 0, len(values) - 1)
-    return sorted({0, len(values) - 1, *map(int, found)})

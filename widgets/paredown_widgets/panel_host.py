@@ -37,6 +37,7 @@ class ExplorerPane(AnyWidgetComponent):
     budget = param.String(default="{}")
     grid = param.String(default="{}")
     plan = param.String(default="{}")
+    handles = param.String(default="{}")
     what_if = param.String(default="{}")
     summary = param.String(default="{}")
     sensitivity = param.String(default="{}")

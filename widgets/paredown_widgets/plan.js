@@ -7,6 +7,8 @@ import { createToolbar } from "./toolbar.js";
 
 /** Drag a cell this far for one step of bits, px. */
 const STEP = 14;
+/** What the marks of a cell stand for. */
+const NAMES = { sparsity: "sparse", rank: "rank" };
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /** @param {import("./link.js").Context} ctx */
@@ -21,7 +23,9 @@ export function createPlan(ctx) {
   const board = h("div", { class: "pd-board" });
   const scale = { name: h("span"), low: h("span"), high: h("span") };
   const ramp = h("i", { "aria-hidden": "true" }, ...[1, 2, 3, 4, 5, 6, 7].map((step) => h("s", { "data-step": step })));
-  const legend = h("div", { class: "pd-scale" }, scale.name, scale.low, ramp, scale.high, h("span", { class: "grow" }), icon("lock", 8), h("span", { text: "locked" }), mark("dot"), h("span", { text: "edited" }));
+  const kinds = { sparsity: mark("sparse"), rank: mark("rank") };
+  const words = { sparsity: h("span", { class: "sign" }), rank: h("span", { class: "sign" }) };
+  const legend = h("div", { class: "pd-scale" }, scale.name, scale.low, ramp, scale.high, h("span", { class: "grow" }), kinds.sparsity, words.sparsity, kinds.rank, words.rank, icon("lock", 8), h("span", { text: "locked" }), mark("dot"), h("span", { text: "edited" }));
   const toolbar = createToolbar(ctx);
   const note = emptyNote();
   const el = h("section", { class: "pd-panel pd-plan", "aria-label": "Plan" }, header, board, legend, toolbar.el, note.el);
@@ -77,6 +81,17 @@ export function createPlan(ctx) {
     const own = ctx.get("plan")?.filter;
     text(hits, own?.text === link.filter && own.note ? own.note : String(matching().length));
     show(hits, link.filter);
+  }
+
+  /** The legend of sparsity and rank, where the plan has them: by an example, or by its sign where cells are too small for words. */
+  function drawMarks(states) {
+    for (const [name, word] of Object.entries(NAMES)) {
+      const example = Object.values(states).find((cell) => cell[name])?.[name];
+      show(words[name], example);
+      attr(kinds[name], "hidden", !example || !built?.turned);
+const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`];
+      if (words[name].textContent !== parts.join("")) words[name].replaceChildren(...(parts.length > 1 ? [h("b", { text: parts[0] }), parts[1]] : parts));
+    }
   }
 
   /** Move the tab stop, and the focus when it is in the grid. */
@@ -163,7 +178,7 @@ export function createPlan(ctx) {
 
   return {
     el,
-    needs: ["grid", "plan"],
+    needs: ["grid", "handles", "plan"],
     update() {
       const grid = ctx.get("grid");
       const plan = ctx.get("plan") ?? {};
@@ -184,7 +199,9 @@ export function createPlan(ctx) {
       text(scale.name, (plan.color_options ?? []).find((option) => option.id === plan.color_by)?.label);
       text(scale.low, bar.low);
       text(scale.high, [bar.high, bar.unit].filter(Boolean).join("\u00a0"));
+      drawMarks(plan.cells ?? {});
       if (ready) { drawSelection(); drawHover(); drawFilter(); }
+      el.classList.toggle("rich", toolbar.rich);
     },
     toolbar,
     /** The pointer is over this element now. @param {Element|null} target @param {boolean} pressed */

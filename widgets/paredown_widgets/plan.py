@@ -1,4 +1,4 @@
-"""The plan: blocks down, roles across; its cells, its colours, and what a change of one layer would mean."""
+"""The plan: blocks down, roles across; its cells and its colours."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from paredown.specs import KEEP, LayerRef, Scheme
-from paredown_widgets import curvature, numbers
+from paredown_widgets import curvature, handles, numbers
+from paredown_widgets.choices import part_words, position, value_of
 from paredown_widgets.model import COLORS, ExplorerModel
-from paredown_widgets.schemes import bits_of, describe_all, short
+from paredown_widgets.schemes import bits_of, describe
 
 _DTYPE_BITS = {"float32": "32", "float16": "16", "bfloat16": "16", "float64": "64"}
 _STEPS = 8  # of the sequential ramp q0..q7
@@ -68,7 +69,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
                 "text": _text(scheme, dtypes[name]),
                 "bits": bits_of(scheme),
                 "scheme": str(scheme),
-                "badge": _badge(model, name, scheme),
+                **_marks(model, name, scheme),
                 "locked": name in editor.locked,
                 "edited": name in edited,
                 "color": ramp.get(name),
@@ -79,13 +80,12 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "can_undo": editor.can_undo,
         "can_redo": editor.can_redo,
         "undo_label": editor.undo_label,
-        "schemes": [
-            {"id": str(scheme), "label": label}
-            for scheme, label in zip(model.choices.schemes, describe_all(model.choices.schemes), strict=True)
-        ],
-        "bits": list(model.choices.bits),
         "color_by": model.color_by,
-        "color_options": [{"id": key, "label": label} for key, label in COLORS.items()],
+        "color_options": [
+            {"id": color, "label": label}
+            for color, label in COLORS.items()
+            if (color != "sparsity" and color != "rank") or len(model.choices.values(color)) > 1
+        ],
         "legend": legend,
         "selected": f"{len(picked)} selected of {len(editor.schemes)}" if picked else "",
         "filter": {
@@ -102,23 +102,31 @@ def view(model: ExplorerModel) -> dict[str, Any]:
 
 
 def _text(scheme: Scheme, dtype: str) -> str:
-    bits = bits_of(scheme)
-    if bits is None and scheme != KEEP:
-        return str(scheme.sparsity or f"r{scheme.low_rank and scheme.low_rank.rank}")
-    return _DTYPE_BITS.get(dtype, dtype) if bits is None else str(bits)
+    if scheme.weight is None and scheme.sparsity is None and scheme.low_rank is not None:
+        return f"r{scheme.low_rank.rank}"  # factors in place of the weight
+    return _DTYPE_BITS.get(dtype, dtype) if scheme.weight is None else str(scheme.weight.bits)
 
 
-def _badge(model: ExplorerModel, name: str, scheme: Scheme) -> str:
-    """What the digit does not say: sparsity and rank, or another group size than the study's first scheme has."""
+def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, str]:
+    """What the digit does not say: where the handles stand, the marks of sparsity and rank, and number formats that need a word."""
     candidate = model.record.candidates.get(name, {}).get(scheme)
     applied = candidate.effective if candidate else scheme
-    if applied.weight is not None and not applied.is_plain:
-        parts = [applied.weight.kind if applied.weight.kind != "int" else "", str(applied.activation or ""), str(applied.sparsity or "")]
-        return " ".join(filter(None, [*parts, f"r{applied.low_rank.rank}" if applied.low_rank else ""]))
+    badge, sparsity = _format(model, applied), str(applied.sparsity or "")
+    rank = applied.low_rank.rank if applied.low_rank and (applied.weight or applied.sparsity) else None
+    said = [f"{bits_of(applied)} bit" if applied.weight else describe(KEEP) if applied == KEEP else "", badge]
+    said += [part_words(applied, "sparsity"), f"rank {applied.low_rank.rank}" if applied.low_rank else ""]
+    marks = {"badge": badge, "sparsity": sparsity, "rank": f"r{rank}" if rank else ""}
+    return {"at": handles.key(position(scheme)), "said": ", ".join(filter(None, said)), **marks}
+
+
+def _format(model: ExplorerModel, applied: Scheme) -> str:
+    """Another kind of number, rounded inputs, or another group size than the study's first scheme has."""
     usual = model.choices.schemes[0].weight if model.choices.schemes else None
-    if applied.weight is None or usual is None or applied.weight.group_size == usual.group_size:
+    if applied.weight is None or usual is None:
         return ""
-    return "row" if applied.weight.group_size is None else f"g{applied.weight.group_size}"
+    group = "" if applied.weight.group_size == usual.group_size else f"g{applied.weight.group_size}" if applied.weight.group_size else "row"
+    kind = "" if applied.weight.kind == "int" else applied.weight.kind
+    return " ".join(filter(None, [kind, str(applied.activation or ""), group if applied.is_plain else ""]))
 
 
 def _values(model: ExplorerModel) -> dict[str, float]:
@@ -130,6 +138,10 @@ def _values(model: ExplorerModel) -> dict[str, float]:
         value: float | None = None
         if model.color_by == "bits":
             value = bits_of(scheme) or 16
+        elif model.color_by in ("sparsity", "rank"):
+            offered = model.choices.values(model.color_by)
+            here = value_of(scheme, model.color_by)
+            value = offered.index(here) / max(1, len(offered) - 1) if here in offered else None
         elif model.color_by == "negative_share":
             value = curvature.negative(model, name)
         elif model.color_by in ("trace", "top_eigenvalue"):
@@ -150,6 +162,10 @@ def _ramp(model: ExplorerModel, values: dict[str, float]) -> tuple[dict[str, int
         ladder = list(model.choices.bits)
         steps = {name: _BITS_RAMP.get(int(bits), _STEPS - 1) for name, bits in values.items()}
         return steps, {"low": str(ladder[0]) if ladder else "", "high": str(ladder[-1]) if ladder else "", "unit": "bit"}
+    if model.color_by in ("sparsity", "rank"):
+        low, *_, high = model.choices.values(model.color_by) or (None, None)
+        steps = {name: round((_STEPS - 1) * place) for name, place in values.items()}
+        return steps, {"low": str(low or "none"), "high": str(high or "none"), "unit": ""}
     positive = [value for value in values.values() if value > 0]
     if not positive:
         return {}, {"low": "", "high": "", "unit": ""}
@@ -164,35 +180,3 @@ def _ramp(model: ExplorerModel, values: dict[str, float]) -> tuple[dict[str, int
     }[model.color_by]  # fmt: skip
     low, high = (numbers.significant(value * factor, 2) for value in (low, high))
     return steps, {"low": f"≤ {low}", "high": high, "unit": unit}
-
-
-def what_if(model: ExplorerModel) -> dict[str, Any]:
-    """State of the `what_if` trait: for every layer what each scheme would cost; constant once the candidates are known."""
-    per_layer: dict[str, Any] = {}
-    notes: dict[str, str] = {}
-    for name in model.editor.schemes:
-        offered = model.record.candidates.get(name, {})
-        rows = [
-            {
-                "bits": bits_of(scheme),
-                "scheme": str(scheme),
-                "cells": [
-                    short(scheme),
-                    numbers.significant(offered[scheme].bytes / 1e3),
-                    numbers.with_error(offered[scheme].loss_increase * 1e3, offered[scheme].loss_increase_sd * 1e3),
-                ],
-            }
-            for scheme in model.choices.schemes
-            if scheme in offered
-        ]
-        if rows:
-            per_layer[name] = rows
-            known = model.record.estimates(name)
-            words = sorted({candidate.note for candidate in offered.values() if candidate.note})
-            if known.trace is not None:
-                words.insert(0, f"trace {numbers.with_error(known.trace.value, known.trace.data_sd)}")
-            if known.eigenvalues is not None and known.eigenvalues.top:
-                words.insert(0, f"λmax {numbers.significant(known.eigenvalues.top[0])}")
-            notes[name] = ", ".join(words)
-    what = "KL" if model.record.info is None or model.record.info.loss == "kl" else "loss"
-    return {"columns": ["bits", "size, kB", f"{what}, 10⁻³ nats"], "rows": per_layer, "note": notes}

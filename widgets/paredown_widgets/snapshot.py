@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from paredown_widgets import budget, exports, head, log, plan, run, sensitivity, summary
+from paredown_widgets import budget, exports, handles, head, log, plan, run, sensitivity, summary, what_if
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.model import ExplorerModel
 
@@ -15,8 +15,9 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
     "run": run.view,
     "budget": budget.view,
     "grid": plan.grid,
+    "handles": handles.view,
     "plan": plan.view,
-    "what_if": plan.what_if,
+    "what_if": what_if.view,
     "summary": summary.view,
     "sensitivity": sensitivity.view,
     "front": front.view,
@@ -29,6 +30,7 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
 
 _CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
     "grid": lambda model: tuple(model.labels),
+    "handles": lambda model: (tuple(model.labels), model.choices.schemes, model.priced),
     "what_if": lambda model: (tuple(model.labels), sum(map(len, model.record.candidates.values())), model.curvature_events),
     "spectrum": spectrum.key,
 }

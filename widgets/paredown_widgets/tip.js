@@ -1,4 +1,4 @@
-/** The what-if table: what the layer under the pointer would cost at other bits. It docks beside the grid and never covers neighbours. */
+/** The what-if table: what the layer under the pointer would cost under other schemes. It docks beside the grid and never covers neighbours. */
 import { h, keyed, rich, show, text } from "./dom.js";
 
 /** The pointer rests this long before the table appears, ms. */
@@ -21,12 +21,14 @@ export function createTip(ctx, panel) {
     const what = ctx.get("what_if");
     const rows = what?.rows?.[cell.layer] ?? [];
     text(name, cell.label);
-    text(state, [now?.bits ? `, ${now.bits} bit` : "", now?.locked ? ", locked" : "", cell.shape ? `, ${cell.shape}` : ""].join(""));
+    text(state, [now?.said ? `, ${now.said}` : "", now?.locked ? ", locked" : "", cell.shape ? `, ${cell.shape}` : ""].join(""));
     text(module, cell.layer);
     keyed(head, rows.length ? what.columns : [], (label) => label, () => h("th"), (node, label) => rich(node, label));
-    keyed(body, rows, (row, i) => `${i}`, () => h("tr"), (line, row) => {
-      line.classList.toggle("now", row.scheme && now?.scheme ? row.scheme === now.scheme : row.bits === now?.bits);
-      keyed(line, row.cells, (_, i) => String(i), () => h("td"), (node, value, i) => { node.className = i === row.cells.length - 1 ? "pred" : ""; rich(node, value); });
+    const groups = new Set(rows.map((row) => row.group));
+    const lines = rows.flatMap((row, i) => (groups.size > 1 && row.group !== rows[i - 1]?.group ? [{ head: row.group }, row] : [row]));
+    keyed(body, lines, (line) => line.head ?? line.scheme, (line) => h("tr", { class: line.head ? "group" : null }), (node, line) => {
+      node.classList.toggle("now", !line.head && line.scheme === now?.scheme);
+      keyed(node, line.head ? [line.head] : line.cells, (_, i) => String(i), () => h("td", { colspan: line.head ? 3 : null }), (cell, value, i) => { cell.className = i && i === line.cells.length - 1 ? "pred" : ""; rich(cell, value); });
     });
     show(table, rows.length);
     rich(note, what?.note?.[cell.layer] ?? "");

@@ -1,20 +1,20 @@
 /** The selection toolbar: always in place, so that nothing moves when a selection appears. Also the commands behind the keys. */
-import { attr, button, h, keyed, text } from "./dom.js";
-import { gestureId } from "./link.js";
+import { attr, button, h, keyed, show, text } from "./dom.js";
+import { createHandle } from "./handle.js";
 
 /** @param {import("./link.js").Context} ctx */
 export function createToolbar(ctx) {
   const { link } = ctx;
   const count = h("b");
   const of = h("span");
-  const fewer = h("button", { type: "button", "aria-label": "Fewer bits", title: "Fewer bits (−)", on: { click: () => step(-1) } }, "\u2212");
-  const bits = h("output");
-  const more = h("button", { type: "button", "aria-label": "More bits", title: "More bits (+)", on: { click: () => step(1) } }, "+");
+  const handles = ["bits", "sparsity", "rank"].map((id) => createHandle(ctx, id, edit));
+  const [bits] = handles;
+  const row = h("div", { class: "pd-handles" });
   const scheme = h("select", { class: "field scheme", "aria-label": "Scheme of the selection", on: { change: setScheme } });
   const lock = button("Lock", { class: "icon quiet", icon: "lock", title: "Lock (L)", press: toggleLock });
   const reset = button("Back to measured", { class: "icon quiet", icon: "reset", press: () => edit({ type: "reset" }) });
-  const el = h("div", { class: "pd-tools", role: "toolbar", "aria-label": "Edit the selection" }, h("span", { class: "n" }, count, of),
-    h("span", { class: "stepper", role: "group", "aria-label": "Bits" }, fewer, bits, more), scheme, h("span", { class: "grow" }), lock, reset);
+  const line = h("div", { class: "line" }, h("span", { class: "n" }, count, of), bits.el, scheme, h("span", { class: "grow" }), lock, reset);
+  const el = h("div", { class: "pd-tools", role: "toolbar", "aria-label": "Edit the selection" }, row, line);
 
   const cells = () => ctx.get("plan")?.cells ?? {};
   const free = () => link.selection.filter((layer) => !cells()[layer]?.locked);
@@ -25,7 +25,6 @@ export function createToolbar(ctx) {
     if (layers.length) ctx.emit({ ...message, layers });
     else if (link.selection.length) ctx.say("Locked: press L to unlock");
   }
-  function step(by, gesture = gestureId()) { edit({ type: "step", by, gesture }); }
   function setScheme() { if (scheme.value) edit({ type: "scheme", scheme: scheme.value }); }
   function allLocked() { return link.selection.length > 0 && link.selection.every((layer) => cells()[layer]?.locked); }
   function toggleLock() { if (link.selection.length) ctx.emit({ type: "lock", layers: [...link.selection], locked: !allLocked() }); }
@@ -36,28 +35,55 @@ export function createToolbar(ctx) {
     return values.size === 1 ? [...values][0] : undefined;
   };
 
+  /** The menu of full schemes, by sparsity and rank where there is a choice of them. */
+  function drawSchemes(offer) {
+    const groups = new Map();
+    for (const one of offer.schemes ?? []) groups.set(one.group, [...(groups.get(one.group) ?? []), one]);
+    const kinds = link.selection.map((layer) => offer.kinds?.[offer.kind?.[layer] ?? 0]);
+    const any = new Set(kinds.flatMap((kind) => kind?.schemes ?? []));
+    const options = (parent, list) => keyed(parent, list, (one) => one.id, (one) => h("option", { value: one.id, hidden: one.id === "" }), (node, one) => {
+      text(node, one.label);
+      attr(node, "disabled", one.id && kinds.length && !any.has(one.id));
+    });
+    const head = { id: "", label: link.selection.length && shared("scheme") === undefined ? "several schemes" : "Scheme" };
+    if (groups.size < 2) options(scheme, [head, ...(offer.schemes ?? [])]);
+    else keyed(scheme, [head, ...groups.keys()], (one) => one.id ?? `group ${one}`, (one) => (one === head ? h("option", { value: "", hidden: true }) : h("optgroup", { label: one })), (node, one) => {
+      if (one === head) text(node, head.label);
+      else options(node, groups.get(one));
+    });
+    const now = shared("scheme") ?? "";
+    if (scheme.value !== now) scheme.value = (offer.schemes ?? []).some((one) => one.id === now) ? now : "";
+    attr(scheme, "title", scheme.value ? scheme.selectedOptions[0].textContent : null);
+  }
+
   return {
     el,
-    step,
+    /** One step of bits. */
+    step: bits.step,
     toggleLock,
+    /** Whether the study leaves a choice of sparsity or rank. */
+    get rich() { return handles.some((one) => one !== bits && one.offered); },
     /** @param {number} wanted */
     setBits(wanted) {
-      if ((ctx.get("plan")?.bits ?? []).includes(wanted)) edit({ type: "bits", bits: wanted });
+      const own = ctx.get("handles")?.handles?.find((one) => one.id === "bits");
+      if (own?.rungs.some((rung) => rung.value === wanted)) edit({ type: "bits", bits: wanted });
     },
+    /** Sparsity or rank of the selection to its next value, in a circle. @param {string} handle */
+    cycle(handle) { if (handles.find((one) => one.el.dataset.handle === handle)?.offered) edit({ type: "cycle", handle }); },
     update() {
-      const plan = ctx.get("plan") ?? {};
       const chosen = link.selection;
       const total = ctx.cells?.size ?? 0;
       text(count, chosen.length ? `${chosen.length} selected` : "Select");
       text(of, !chosen.length ? "layers" : chosen.length === 1 ? ctx.cells?.get(chosen[0])?.label ?? "" : `of ${total}`);
       attr(of, "title", chosen.length === 1 ? ctx.cells?.get(chosen[0])?.layer : null);
-      const value = shared("bits");
-      text(bits, !chosen.length ? "–" : value ? `${value} bit` : shared("text") ?? "mixed");
-      const options = [{ id: "", label: "Scheme" }, ...(plan.schemes ?? [])];
-      keyed(scheme, options, (option) => option.id, (option) => h("option", { value: option.id }), (node, option) => text(node, option.label));
-      const now = shared("scheme") ?? "";
-      if (scheme.value !== now) scheme.value = options.some((option) => option.id === now) ? now : "";
-      for (const control of [fewer, more, scheme, lock, reset]) attr(control, "disabled", !chosen.length);
+      // A study of bits alone has one line; with sparsity or rank the handles have a line of their own.
+      const rich = this.rich;
+      if (rich !== row.contains(bits.el)) rich ? row.append(...handles.map((one) => one.el)) : scheme.before(bits.el);
+      show(row, rich);
+      const free = chosen.filter((layer) => !cells()[layer]?.locked);
+      for (const handle of handles) { show(handle.el, handle === bits || handle.offered); handle.update(free.length ? free : chosen, rich); }
+      drawSchemes(ctx.get("handles") ?? {});
+      for (const control of [scheme, lock, reset]) attr(control, "disabled", !chosen.length);
       attr(lock, "aria-pressed", allLocked() ? "true" : "false");
       attr(lock, "aria-label", allLocked() ? "Unlock" : "Lock");
     },
