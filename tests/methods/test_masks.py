@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
 from paredown.methods import dequantize, quantize
-from paredown.methods.masks import NOfM, Rows, Unstructured, follows, select, select_across, stages
+from paredown.methods.masks import NOfM, Rows, Unstructured, follows, keep, select, select_across, stages
 from paredown.methods.pruning import prune
 from paredown.methods.saliency import diagonal_fisher, magnitude, wanda
 from paredown.specs import BITS, WeightFormat
@@ -74,6 +74,15 @@ def test_every_stage_prunes_more_until_the_pattern_is_reached(shape, pattern, st
 
 def test_equal_saliencies_keep_the_earlier_weights():
     assert select(torch.ones(2, 4), NOfM(2, 4)).tolist() == [[True, True, False, False]] * 2
+
+
+@pytest.mark.parametrize("shape", [(1, 700), (5, 40), (3000, 4), (1100, 8), (20, 4)], ids=str)
+def test_ties_and_infinities_are_kept_as_a_stable_sort_keeps_them(shape):
+    saliency = noise(shape).mul(2).round().abs()
+    saliency[0, -1] = torch.inf
+    for count in (0, 1, shape[1] // 2, shape[1]):
+        order = torch.sort(saliency, dim=1, descending=True, stable=True).indices
+        assert torch.equal(keep(saliency, count), torch.zeros_like(saliency, dtype=torch.bool).scatter_(1, order[:, :count], value=True))
 
 
 def test_layers_compared_together_share_one_threshold():

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.methods import checks
+
+_NARROW, _MANY = 8, 1024  # rows that are ordered by comparing all pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +93,17 @@ def select(saliency: Tensor, pattern: Pattern) -> Tensor:
         raise ParedownError("the saliency holds NaN, which has no place in an order; look for infinite weights, moments or gradients")
     out, inputs = saliency.shape
     if isinstance(pattern, Rows):
-        kept = _keep(saliency.double().sum(1)[None], out - round(pattern.fraction * out))
+        kept = keep(saliency.double().sum(1)[None], out - round(pattern.fraction * out))
         return kept[0, :, None].expand(out, inputs).clone()
     if isinstance(pattern, Unstructured):
         groups = saliency if pattern.per_row else saliency.reshape(1, -1)
         size = groups.shape[1]
-        return _keep(groups, size - round(pattern.fraction * size)).reshape(out, inputs)
+        return keep(groups, size - round(pattern.fraction * size)).reshape(out, inputs)
     whole = inputs - inputs % pattern.m
-    head = _keep(saliency[:, :whole].reshape(-1, pattern.m), pattern.n).reshape(out, whole)
-    return torch.cat([head, _keep(saliency[:, whole:], pattern.kept(inputs - whole))], 1)
+    head = keep(saliency[:, :whole].reshape(-1, pattern.m), pattern.n).reshape(out, whole)
+    if whole == inputs:
+        return head
+    return torch.cat([head, keep(saliency[:, whole:], pattern.kept(inputs - whole))], 1)
 
 
 def select_across(saliencies: Sequence[Tensor], fraction: float) -> list[Tensor]:
@@ -146,11 +151,35 @@ def stages(pattern: Pattern, steps: int) -> list[Pattern]:
     return [*(Unstructured(fraction, pattern.per_row) for fraction in fractions), pattern]
 
 
-def _keep(groups: Tensor, count: int) -> Tensor:
-    """True at the `count` largest of each row."""
-    # a stable sort, so that the same saliencies give the same mask on every machine
-    order = torch.sort(groups, dim=1, descending=True, stable=True).indices
-    return torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order[:, :count], value=True)
+def keep(groups: Tensor, count: int) -> Tensor:
+    """True at the `count` largest of each row; of equal ones the earlier, so that the mask is the same on every machine.
+
+    Args:
+        groups: [rows, size], without NaN.
+        count: How many are kept of each row.
+    """
+    rows, size = groups.shape
+    if not 0 < count < size:
+        return torch.full_like(groups, count > 0, dtype=torch.bool)
+    if size <= _NARROW and rows >= _MANY:
+        return _keep_by_pairs(groups, count)
+    least = groups.kthvalue(size - count + 1, dim=1, keepdim=True).values
+    kept, equal = groups > least, groups == least
+    missing = count - kept.sum(1, keepdim=True)
+    if not torch.equal(equal.sum(1, keepdim=True), missing):
+        equal &= equal.cumsum(1) <= missing
+    return kept | equal
+
+
+def _keep_by_pairs(groups: Tensor, count: int) -> Tensor:
+    """The same for many narrow rows: a number is kept if few others go before it."""
+    columns = groups.unbind(1)
+    ahead = torch.zeros((len(columns), len(groups)), dtype=torch.uint8, device=groups.device)
+    for left, right in combinations(range(len(columns)), 2):
+        behind = columns[left] < columns[right]
+        ahead[left] += behind
+        ahead[right] += behind.logical_not_()
+    return (ahead < count).T
 
 
 def _check_fraction(fraction: float) -> None:

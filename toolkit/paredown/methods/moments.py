@@ -27,6 +27,16 @@ def usable(moment: Tensor, inputs: int) -> tuple[Tensor, str]:
     ), "no input is ever active; its second moment is taken as the identity"
 
 
+def usable_diagonal(moment: Tensor, inputs: int) -> tuple[Tensor, str]:
+    """The diagonal of `usable`, [in], without a pass over the rest where it is good as it is; arguments and note are the same."""
+    if tuple(moment.shape) == (inputs, inputs):
+        diagonal = moment.detach().diagonal().to(torch.float64)
+        if 0 < diagonal.sum() < torch.inf:
+            return diagonal, ""
+    moment, note = usable(moment, inputs)
+    return moment.diagonal(), note
+
+
 def add_ridge_(moment: Tensor) -> None:
     """Let inputs that were never seen count a little, 1e-10 of the mean: they get the rank that is left over, and only that."""
     moment.diagonal().add_(1e-10 * moment.diagonal().mean())

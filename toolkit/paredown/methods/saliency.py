@@ -45,8 +45,8 @@ def wanda(weight: Tensor, moment: Tensor) -> Saliency:
         moment: Mean of x xᵀ over tokens, [in, in].
     """
     weight = checks.finite(checks.matrix(weight))
-    moment, note = moments.usable(moment, weight.shape[1])
-    return Saliency(weight.abs() * moment.diagonal().clamp(min=0).sqrt().float(), note)
+    inputs, note = moments.usable_diagonal(moment, weight.shape[1])
+    return Saliency(weight.abs() * inputs.clamp(min=0).sqrt().float(), note)
 
 
 def diagonal_fisher(weight: Tensor, fisher: Tensor) -> Saliency:

@@ -21,7 +21,7 @@ from torch import Tensor
 from paredown.errors import ParedownError
 from paredown.methods.error_feedback import InverseFactor, Sweep, cost, restore
 from paredown.methods.gptq import Compensated, gptq
-from paredown.methods.masks import NOfM, Pattern, Rows, Unstructured, select
+from paredown.methods.masks import NOfM, Pattern, Rows, Unstructured, keep, select
 from paredown.methods.pruning import Pruned
 from paredown.methods.quantize import dequantize
 from paredown.methods.refit import STEPS, refit
@@ -101,6 +101,7 @@ class _Chooser:
             edges = list(range(0, inputs, block))
         self._stop = dict(zip(edges, [*edges[1:], inputs], strict=True))
         self._sweep, self._pattern, self._importance = sweep, pattern, factor.importance
+        self._per_row = isinstance(pattern, Unstructured) and pattern.per_row
         self._columns = torch.empty_like(sweep.columns, dtype=torch.bool)
         expected = (
             select((sweep.columns.square() * self._importance.unsqueeze(1)).T, pattern) if isinstance(pattern, Unstructured) else None
@@ -117,16 +118,14 @@ class _Chooser:
         return self._columns[step]
 
     def _select(self, saliency: Tensor, step: int, stop: int) -> Tensor:
-        if not isinstance(self._pattern, Unstructured):
-            return select(saliency, self._pattern)
-        rows = len(saliency) if self._pattern.per_row else 1
+        if isinstance(self._pattern, NOfM):
+            return keep(saliency, self._pattern.kept(stop - step))
+        groups = saliency if self._per_row else saliency.reshape(1, -1)
+        rows, size = groups.shape
         before = self._due[step - 1] if step else 0
         # of the whole block, or of each row of it; halves always up, so that no block gets more than it holds
         count = (2 * self._due[stop - 1] + rows) // (2 * rows) - (2 * before + rows) // (2 * rows)
-        size = saliency.numel() // rows
-        if count == size:
-            return torch.zeros_like(saliency, dtype=torch.bool)
-        return select(saliency, Unstructured(count / size, self._pattern.per_row))
+        return keep(groups, size - count).view_as(saliency)
 
     def mask(self) -> Tensor:
         """Bool [out, in]."""
