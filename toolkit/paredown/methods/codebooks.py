@@ -20,6 +20,8 @@ OFFSET = 0.9677083
 
 E2M1_LARGEST = 6.0
 
+_MANY = 32  # edges from which on a search is faster than comparing with each
+
 
 @functools.cache
 def _normal_float(bits: int) -> tuple[float, ...]:
@@ -52,7 +54,13 @@ def nearest(values: Tensor, table: Tensor) -> Tensor:
         values: Floating type of the table.
         table: At most 256 ascending entries.
     """
-    return torch.bucketize(values, (table[1:] + table[:-1]) / 2, out_int32=True).to(torch.uint8)
+    edges = (table[1:] + table[:-1]) / 2
+    if len(edges) >= _MANY:
+        return torch.bucketize(values, edges, out_int32=True).to(torch.uint8)
+    passed = torch.zeros_like(values, dtype=torch.uint8)
+    for edge in edges:
+        passed += values > edge
+    return passed
 
 
 def round_to_e2m1(values: Tensor) -> Tensor:
