@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,8 +38,17 @@ class Observation:
     units: int
 
 
-def observe(model: nn.Module, task: Task, batches: Sequence[Batch]) -> Observation:
+def observe(model: nn.Module, task: Task, batches: Sequence[Batch], predict: Callable[[Batch], Predictions] | None = None) -> Observation:
     """Run a model over the batches.
+
+    Args:
+        model: The model.
+        task: What it is asked.
+        batches: The batches.
+        predict: Makes the predictions of a batch; ``task.predictions(model, batch)`` where not given.
+
+    Returns:
+        What it answered.
 
     Raises:
         ParedownError: If the model's outputs (from the task) or the metric's terms are not finite.
@@ -48,7 +57,7 @@ def observe(model: nn.Module, task: Task, batches: Sequence[Batch]) -> Observati
     started = time.perf_counter()
     with torch.inference_mode():
         if task.offers_probabilities:
-            predictions = [task.predictions(model, batch) for batch in batches]
+            predictions = [task.predictions(model, batch) if predict is None else predict(batch) for batch in batches]
         seconds = time.perf_counter() - started
         scores = task.scores(model, batches, predictions if task.offers_probabilities else None)
     with np.errstate(all="ignore"):  # said in words instead

@@ -1,0 +1,285 @@
+"""Many plans of one model, each at a fraction of what it costs to build it and run it alone."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paredown.apply import Variants, check_names, parameters_of
+from paredown.errors import ParedownError
+from paredown.evaluate import EMULATED, Observation, observe
+from paredown.evaluation.modules import casting_modules, computing, holding, in_bfloat16, nothing, overridden
+from paredown.evaluation.prefix import Blocks, Recorded, UnlikeRunError
+from paredown.evaluation.survey import Survey, survey
+from paredown.evaluation.weights import Form, Precision, PreparedWeights, is_packed
+from paredown.sizes import fit
+from paredown.specs import KEEP, LayerRef, Scheme
+from paredown.tasks import Batch, Predictions, Task
+
+APPROXIMATE = "bfloat16 weights and activations (emulated, approximate)"
+"""Kernel of a measurement in bfloat16: for comparing many plans, never the answer of a study."""
+
+Effective = Mapping[str, Scheme]
+"""The scheme that really applies to each layer, `KEEP` included."""
+
+
+@dataclass(eq=False, slots=True)
+class _Run:
+    """A plan whose blocks are recorded, batch by batch."""
+
+    effective: Effective
+    seconds: float = 0.0
+    bytes: int = 0
+    records: dict[Batch, Recorded] = field(default_factory=dict)
+    proof: tuple[Batch, bytes] | None = None  # the first batch, and what identifies its logits
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Swap:
+    """What is put in place while plans are evaluated."""
+
+    forwards: Sequence[tuple[nn.Module, Callable[..., Any]]]
+    contents: Sequence[tuple[nn.Parameter, Tensor]]
+    casting: Sequence[nn.Module]
+
+
+class Evaluator:
+    """Evaluates plans of one model on one task.
+
+    Every (layer, scheme) variant is prepared once and kept, and a plan swaps pointers to them. With ``float32`` results agree with
+    `paredown.apply.Variants` to rounding (1e-6), and are reproducible bit for bit. With ``bfloat16`` weights and activations have 8
+    significant bits, norms and softmax as the model computes them: for ranking plans.
+
+    A plan that begins like one that was observed with ``keep`` gets the outputs of the blocks before their first difference from
+    it, bit for bit what running them gives. Where a model's blocks can't be given back, all is run, and `runs_in_full` says why.
+
+    As with `Variants`, the model is what it was after each call, also after an exception, and another thread waits.
+
+    Args:
+        model: The model.
+        layers: The layers that plans decide on.
+        task: What the model is asked.
+        batches: The batches that plans are observed on.
+        variants: Makes the dequantized weights of the model; its own cache may be small.
+        precision: See above.
+        weight_bytes: Bytes of prepared weights to keep. A plan with more of them is streamed, layer by layer: what does not fit is made
+            again, or loaded from where ``variants`` has it, when a batch comes to it.
+        prefix_bytes: Bytes of blocks' outputs to keep.
+
+    Raises:
+        ParedownError: If a limit is negative or there are no batches.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Sequence[LayerRef],
+        task: Task,
+        batches: Sequence[Batch],
+        variants: Variants,
+        *,
+        precision: Precision = "float32",
+        weight_bytes: int = 2**31,
+        prefix_bytes: int = 2**29,
+    ) -> None:
+        if min(weight_bytes, prefix_bytes) < 0 or not batches:
+            raise ParedownError(f"expected batches and limits of at least 0 bytes, got {len(batches)}, {weight_bytes} and {prefix_bytes}")
+        self.model, self.layers, self.task, self.batches, self.variants = model, tuple(layers), task, tuple(batches), variants
+        self.precision: Precision = precision
+        self.weights = PreparedWeights(variants, layers, precision, weight_bytes)
+        self.runs_in_full = "" if task.offers_probabilities else "the task offers no predictions, so that its batches can't be told apart"
+        """Why no outputs of blocks are given back; empty where they are."""
+        self.blocks_given_back = 0
+        """Calls of blocks that were not run, so far."""
+        self._prefix_bytes = prefix_bytes
+        self._blocks = Blocks(model, layers)
+        self._runs: OrderedDict[frozenset[tuple[str, Scheme]], _Run] = OrderedDict()
+        self._proven: set[int] = set()
+        self._active: Effective = {}
+        self._changed: frozenset[str] = frozenset()
+
+    @property
+    def kernel(self) -> str:
+        """What multiplies the weights, for `Measurement.kernel`."""
+        if self.precision == "bfloat16":
+            return APPROXIMATE
+        weight = next(self.model.parameters())
+        return EMULATED.replace(" (", ", packed by oneDNN (") if is_packed(weight.data) else EMULATED
+
+    @property
+    def prefix_bytes(self) -> int:
+        """Bytes of blocks' outputs that are kept."""
+        return sum(run.bytes for run in self._runs.values())
+
+    def observe(self, schemes: Mapping[str, Scheme], *, keep: bool = False, batches: Sequence[Batch] | None = None) -> Observation:
+        """What the model answers under a plan.
+
+        Args:
+            schemes: Layer name to scheme; a layer that is absent is kept.
+            keep: Record what the blocks give, for plans that begin alike: the original model before a sweep over single layers, the
+                parent before its mutations.
+            batches: Other batches than the evaluator's.
+
+        Returns:
+            The observation. Where blocks were not run, its seconds are those of the recorded run.
+
+        Raises:
+            ParedownError: If a layer is unknown, a plan can't be applied, the outputs are not finite, or the model can't run in bfloat16.
+        """
+        check_names(schemes, self.layers)
+        effective = {layer.name: fit(schemes.get(layer.name, KEEP), layer)[0] for layer in self.layers}
+        chosen = self.batches if batches is None else tuple(batches)
+        with self.variants.applied({}), self._in_place(effective):  # the first holds the lock
+            try:
+                return self._observe(effective, chosen, keep)
+            except UnlikeRunError as reason:
+                self.runs_in_full = f"the model does not call its blocks alike each time: {reason}"
+                self._runs.clear()
+                return self._observe(effective, chosen, keep)
+            except RuntimeError as error:
+                if self.precision == "float32":
+                    raise
+                raise ParedownError(f"{type(self.model).__name__} can't run in bfloat16: {error}; evaluate it in float32") from error
+
+    def clear(self) -> None:
+        """Forget weights and outputs."""
+        with self.variants.applied({}):
+            self.weights.clear()
+            self._runs.clear()
+
+    def _observe(self, effective: Effective, batches: Sequence[Batch], keep: bool) -> Observation:
+        parent, cut = self._parent(effective, batches)
+        if parent is not None and not self._proves(parent, cut):
+            parent, cut = None, 0
+        self._become(effective, parent)
+        key = frozenset(effective.items())
+        run = self._runs.setdefault(key, _Run(effective)) if keep and not self.runs_in_full else None
+        skipped = 0
+
+        def predict(batch: Batch) -> Predictions:
+            nonlocal skipped
+            if self.runs_in_full:
+                return self.task.predictions(self.model, batch)
+            before = None if parent is None else parent.records.get(batch)
+            admits = None if run is None or batch in run.records else functools.partial(self._admits, run, parent)
+            with self._blocks.running(before, cut, admits) as recorded:
+                made = self.task.predictions(self.model, batch)
+                skipped += self._blocks.cut
+            self.runs_in_full = self.runs_in_full or recorded.refused
+            if run is not None and admits is not None:
+                run.records[batch] = recorded
+                run.proof = run.proof or (batch, _identity(made))
+            return made
+
+        try:
+            found = observe(self.model, self.task, batches, predict)
+        except BaseException:
+            self._runs.pop(key, None)  # half a record
+            raise
+        self.blocks_given_back += skipped
+        seconds = parent.seconds if parent is not None and skipped else found.seconds
+        if self.runs_in_full:
+            self._runs.clear()
+        elif run is not None:
+            run.seconds = run.seconds or seconds
+        return Observation(found.predictions, found.scores, seconds, found.units)
+
+    def _parent(self, effective: Effective, batches: Sequence[Batch]) -> tuple[_Run | None, int]:
+        """The recorded plan that differs latest, and how many calls of blocks come before the difference."""
+        best, most = None, 0
+        for key, run in self._runs.items():
+            if run.proof is None or not any(batch in run.records for batch in batches):
+                continue
+            cut = min(self._agreement(effective, run.effective), len(run.records[run.proof[0]].outputs))
+            if cut > most:
+                best, most = key, cut
+        if best is None:
+            return None, 0
+        self._runs.move_to_end(best)
+        return self._runs[best], most
+
+    def _agreement(self, effective: Effective, other: Effective) -> int:
+        places = self._survey.places
+        return min((places[name] for name in effective if effective[name] != other[name]), default=self._survey.calls)
+
+    def _proves(self, parent: _Run, cut: int) -> bool:
+        """Whether giving back so many blocks leaves a recorded plan's predictions as they are, bit for bit; tried once for each cut."""
+        if cut in self._proven or parent.proof is None:
+            return cut in self._proven
+        batch, identity = parent.proof
+        self._become(parent.effective, None)
+        with torch.inference_mode(), self._blocks.running(parent.records[batch], cut):
+            again = self.task.predictions(self.model, batch)
+        if _identity(again) != identity:
+            self.runs_in_full = f"giving back {cut} blocks changed the predictions: something passes by the blocks' arguments"
+            self._runs.clear()
+            return False
+        self._proven.add(cut)
+        return True
+
+    def _admits(self, run: _Run, parent: _Run | None, size: int) -> bool:
+        """Whether so many bytes more are kept of a run; what was used longest ago and is not in use makes room."""
+        for key, other in list(self._runs.items()):
+            if self.prefix_bytes + size > self._prefix_bytes and other is not run and other is not parent:
+                del self._runs[key]
+        admitted = self.prefix_bytes + size <= self._prefix_bytes
+        run.bytes += size if admitted else 0
+        return admitted
+
+    def _become(self, effective: Effective, parent: _Run | None) -> None:
+        self._active = effective
+        self._changed = frozenset() if parent is None else frozenset(n for n in effective if effective[n] != parent.effective[n])
+        self.weights.use(effective)
+
+    def _compute(self, name: str, form: Form, input: Tensor, bias: Tensor | None) -> Tensor:
+        if self._blocks.calls < self._blocks.cut and name in self._changed:
+            raise UnlikeRunError(f"{name} was called before a block that it had followed")
+        return self.weights.get(name, self._active[name], form).compute(input, bias)
+
+    @contextmanager
+    def _in_place(self, effective: Effective) -> Iterator[None]:
+        swap = self._swap
+        with ExitStack() as stack:
+            stack.enter_context(self.variants.applied({layer.name: effective[layer.name] for layer in self._survey.fixed}))
+            stack.enter_context(overridden(swap.forwards))
+            if self.precision == "bfloat16":
+                stack.enter_context(in_bfloat16(self.model, swap.contents, swap.casting))
+            else:
+                stack.enter_context(holding(swap.contents))
+            yield
+
+    @functools.cached_property
+    def _survey(self) -> Survey:
+        def run() -> None:
+            if self.task.offers_probabilities:
+                self.task.predictions(self.model, self.batches[0])
+            else:
+                self.task.scores(self.model, self.batches)
+
+        found = survey(self.model, self.layers, self._blocks, run)
+        self.runs_in_full = self.runs_in_full or found.refused
+        return found
+
+    @functools.cached_property
+    def _swap(self) -> _Swap:
+        free, low = self._survey.free, self.precision == "bfloat16"
+        forwards = computing(self.model, free, self._compute)
+        contents = nothing(self.model, free, torch.bfloat16 if low else None)
+        if low:
+            ours = {id(parameter) for layer in self.layers for parameter in parameters_of(self.model, layer)}
+            others = [parameter for parameter in self.model.parameters() if parameter.is_floating_point() and id(parameter) not in ours]
+            contents += [(parameter, parameter.data.to(torch.bfloat16)) for parameter in others]
+        replaced = {module for module, _ in forwards}
+        return _Swap(forwards, contents, [module for module in casting_modules(self.model) if module not in replaced])
+
+
+def _identity(predictions: Predictions) -> bytes:
+    return hashlib.blake2b(predictions.logits.detach().cpu().contiguous().numpy().data).digest()
