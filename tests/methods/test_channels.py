@@ -21,6 +21,12 @@ class TestChannels:
         expected = (self.moment @ torch.linalg.inv(self.moment + ridge * torch.eye(24, dtype=torch.float64))).diagonal()
         torch.testing.assert_close(channels.leverage(self.moment, keep), expected, rtol=1e-8, atol=1e-10)
 
+    def test_a_moment_of_few_tokens_summed_in_single_precision_has_leverages(self):
+        rows = 30 * inputs(6, width=24)
+        found = channels.leverage(rows.T @ rows / 6, 12)  # rounding leaves it eigenvalues below zero
+        assert ((found >= 0) & (found <= 1 + 1e-6)).all()
+        assert found.sum().item() == pytest.approx(6, abs=0.1)
+
     def test_the_update_is_the_least_squares_fit(self):
         kept = torch.tensor([1, 2, 5, 8, 13, 20])
         pruned = channels.project(self.down, self.moment, kept, damping=1e-12)

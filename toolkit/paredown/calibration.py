@@ -151,7 +151,8 @@ def _part(call: Call, gradient: Tensor | None) -> Part:
     return Part(call.kind, call.inputs, gradient, call.mask)
 
 
-def _mask(batch: Batch) -> Tensor | None:
+def token_mask(batch: Batch) -> Tensor | None:
+    """Which tokens of a batch are real, [samples, tokens]; None where all are."""
     mask = batch.inputs.get("attention_mask")
     return None if mask is None or mask.dim() != 2 or bool(mask.all()) else mask.bool()
 
@@ -199,7 +200,7 @@ def listening(model: nn.Module, layers: Sequence[LayerRef], batch: Batch, heard:
     """
     calls: dict[str, list[Call]] = {layer.name: [] for layer in layers}
     modules = dict(model.named_modules(remove_duplicate=False))
-    samples, mask = len(batch.ids), _mask(batch)
+    samples, mask = len(batch.ids), token_mask(batch)
 
     def recorder(layer: LayerRef):
         def record(module: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:

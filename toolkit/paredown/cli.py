@@ -1,4 +1,4 @@
-"""The command line: run, status, plans, curvature, export, fetch; `report` and `app`, which draw, are added by paredown_widgets."""
+"""The command line: run, status, plans, curvature, export, fetch, shrink; `report` and `app`, which draw, are added by paredown_widgets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paredown.cli_curvature import curvature_rows, matching, print_curvature
 from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
+from paredown.cli_shrink import EXAMPLE, shrink
 from paredown.errors import ParedownError
 from paredown.record import Record
 from paredown.specs import GRAMMAR, CurvatureRequest, ExportFormat, StudyConfig
@@ -275,6 +276,9 @@ def fetch(
     else:
         for name, folder in folders.items():
             console.print(f"{name}: {folder}", markup=False)
+
+
+app.command(epilog=EXAMPLE)(shrink)
 
 
 def _model(name: str) -> tuple[str, str]:

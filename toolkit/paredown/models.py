@@ -89,7 +89,7 @@ def load(name: str, *, trust_remote_code: bool = False) -> LoadedModel:
         model = _build(source, config, trust_remote_code) if record is None else _build_shrunk(folder, config, record)
         processor = _processor(source, model, trust_remote_code)
         dtype = _stored_dtype(source)
-    return _loaded(name, label, model, processor, dtype)
+    return described(name, label, model, processor, dtype)
 
 
 def _load_demo(name: str) -> LoadedModel:
@@ -106,10 +106,23 @@ def _load_demo(name: str) -> LoadedModel:
             demo.adapt(model)
         processor = _processor(source, model, False)
         dtype = _stored_dtype(source)
-    return _loaded(name, demo.label, model, processor, dtype, demo.notice)
+    return described(name, demo.label, model, processor, dtype, demo.notice)
 
 
-def _loaded(name: str, label: str, model: nn.Module, processor: Any, dtype: torch.dtype, notice: str = "") -> LoadedModel:
+def described(name: str, label: str, model: nn.Module, processor: Any, dtype: torch.dtype, notice: str = "") -> LoadedModel:
+    """A model in memory as everything else here takes it, with the digest and the bytes that its weights have now.
+
+    Args:
+        name: Where it came from.
+        label: To show.
+        model: The model; put in evaluation mode, without gradients.
+        processor: Tokenizer, image processor or both.
+        dtype: Type that its weights are stored in.
+        notice: Something that the user must know.
+
+    Raises:
+        ParedownError: If a weight is NaN or infinite.
+    """
     model.eval().requires_grad_(False)
     tensors = distinct_tensors(model)
     check_finite(tensors)

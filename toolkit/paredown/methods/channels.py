@@ -51,8 +51,10 @@ def leverage(moment: Tensor, keep: int) -> Tensor:
     """
     _check_keep(keep, len(moment))
     moment, _ = moments.usable(moment, len(moment))
-    tail = torch.linalg.eigvalsh(moment)[: len(moment) - keep].clamp(min=0).sum() / keep
-    ridge = float(tail.clamp(min=1e-10 * float(moment.diagonal().mean())))
+    values = torch.linalg.eigvalsh(moment)
+    tail = float(values[: len(moment) - keep].clamp(min=0).sum()) / keep
+    # of fewer tokens than channels, rounding leaves eigenvalues of either sign: they count for nothing
+    ridge = max(tail, 1e-10 * float(moment.diagonal().mean()), -100 * float(values[0]))
     moment.diagonal().add_(ridge)
     return 1 - ridge * torch.cholesky_inverse(torch.linalg.cholesky(moment)).diagonal()
 
