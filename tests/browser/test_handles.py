@@ -201,6 +201,10 @@ def test_the_table_beside_the_plan_is_grouped(rich: Rich, view: View) -> None:
         "50% zeros",
     ]
     expect(tip.locator("tr.now")).to_have_count(1)
+    rich.do("scheme", layers=[rich.names[OUT]], scheme="int4g64+2:4+eora16")
+    rich.answer(view)
+    expect(tip).to_contain_text("Block 0 o, 4 bit, 2 of 4 kept, rank 16")
+    assert tip.locator("tr.now td").first.inner_text() == "4"
     box = tip.bounding_box()
     assert box is not None
     assert box["y"] >= 0

@@ -202,6 +202,7 @@ const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`
       drawMarks(plan.cells ?? {});
       if (ready) { drawSelection(); drawHover(); drawFilter(); }
       el.classList.toggle("rich", toolbar.rich);
+      tip.refresh();
     },
     toolbar,
     /** The pointer is over this element now. @param {Element|null} target @param {boolean} pressed */

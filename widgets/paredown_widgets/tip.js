@@ -15,8 +15,10 @@ export function createTip(ctx, panel) {
   const note = h("div", { class: "sub" });
   const el = h("div", { class: "pd-tip", role: "tooltip", hidden: true }, h("div", {}, name, state), module, table, note);
   let timer;
+  let filled = null; // the cell that is told about
 
   function fill(cell) {
+    filled = cell;
     const now = ctx.get("plan")?.cells?.[cell.layer];
     const what = ctx.get("what_if");
     const rows = what?.rows?.[cell.layer] ?? [];
@@ -57,6 +59,8 @@ export function createTip(ctx, panel) {
         place(anchor);
       }, REST);
     },
+    /** The plan changed while the table is open. */
+    refresh() { if (filled && el.isConnected && !el.hidden) fill(filled); },
     hide() { clearTimeout(timer); show(el, false); },
   };
 }
