@@ -70,6 +70,7 @@ contracts: venv
 check: lint types contracts test ## Lint, types, import contracts and tests, exactly as CI
 
 bench: venv ## Run every benchmark, with its rivals, and write benchmarks/RESULTS.md
+	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench-methods
 	$(BIN)/python benchmarks/run_all.py
 
 clean: ## Remove .venv and all caches; studies stay

@@ -1,13 +1,18 @@
 """Run every benchmark of this folder and write RESULTS.md: the machine, then one table for each.
 
+Named ones alone keep the tables of the others, and say when they were measured.
+
 Example: python benchmarks/run_all.py
+Example: python benchmarks/run_all.py methods
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -55,24 +60,40 @@ def number(value: float | None) -> str:
 
 
 def main() -> int:
-    """Run all; the exit code says whether each of them succeeded."""
-    sections, failed = [], []
-    for script in sorted(HERE.glob("[!_]*.py")):
-        if script.name == Path(__file__).name:
-            continue
-        print(f"== {script.name}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            results = Path(folder) / "rows.json"
-            done = subprocess.run([sys.executable, str(script), "--json", str(results)], check=False)
-            if done.returncode or not results.exists():
-                failed.append(script.name)
-                sections.append(f"## {script.stem}\n\nFailed with exit code {done.returncode}.")
-                continue
-            sections.append(f"## {script.stem}\n\n{table(json.loads(results.read_text(encoding='utf-8')))}")
+    """Run all, or those that are named; the exit code says whether each of them succeeded."""
+    scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py")) if script.name != Path(__file__).name}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(scripts)}; all if none is named")
+    names = parser.parse_args().names or list(scripts)
+    if unknown := set(names) - scripts.keys():
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
+    results = HERE / "RESULTS.md"
     head = f"# Benchmarks\n\nMeasured by these scripts on {date.today().isoformat()}: {machine()}.\nA ratio above 1 means that ours is ahead.\n"
-    (HERE / "RESULTS.md").write_text(head + "\n" + "\n\n".join(sections) + "\n", encoding="utf-8")
-    print(f"wrote {HERE / 'RESULTS.md'}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    sections: dict[str, str] = {}
+    when = ""
+    if len(names) < len(scripts):
+        head, *rest = re.split(r"^## ", results.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in rest}
+        when = f"Measured apart on {date.today().isoformat()}: {machine()}.\n\n"
+    failed = []
+    for name in names:
+        print(f"== {name}", flush=True)
+        rows = measured(scripts[name])
+        if rows is None:
+            failed.append(name)
+        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else when + table(rows))
+    body = "\n\n".join(sections[name] for name in sorted(sections))
+    results.write_text(f"{head.strip()}\n\n{body}\n", encoding="utf-8")
+    print(f"wrote {results}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
+
+
+def measured(script: Path) -> list[dict[str, Any]] | None:
+    """The rows of one benchmark; nothing where it failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        done = subprocess.run([sys.executable, str(script), "--json", str(rows)], check=False)
+        return None if done.returncode or not rows.exists() else json.loads(rows.read_text(encoding="utf-8"))
 
 
 def _lines(path: str) -> list[str]:
