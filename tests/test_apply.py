@@ -14,7 +14,7 @@ from paredown.kernels import pack, reference
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize, quantize
 from paredown.methods.activations import quantize_per_token
-from paredown.packed_modules import PackedConv1D, PackedEmbedding, PackedLinear
+from paredown.packed_modules import KernelLinear, PackedConv1D, PackedEmbedding, PackedLinear, run_on_kernels_
 from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from tiny_models import CASES
 
@@ -74,6 +74,17 @@ def test_packed_modules_compute_what_the_dequantized_weights_do(case):
         assert isinstance(model.get_submodule(layer.name), (PackedLinear, PackedConv1D, PackedEmbedding))
         assert f"{layer.name}.weight" not in model.state_dict()
     torch.testing.assert_close(logits(model, case), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_packed_model_runs_on_kernels_and_computes_the_same(case):
+    model = case.build()
+    layers = find_layers(model)
+    compress_(model, layers, uniform(layers, INT3))
+    expected = logits(model, case)
+    chosen = run_on_kernels_(model, "float32")
+    assert {name for name, module in model.named_modules() if isinstance(module, KernelLinear)} == set(chosen)
+    assert not any(isinstance(module, PackedLinear) for module in model.modules())
+    torch.testing.assert_close(logits(model, case), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_packed_model_is_smaller_than_the_original():

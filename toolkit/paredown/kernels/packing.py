@@ -158,8 +158,8 @@ def pack_codes(codes: Tensor, bits: int) -> Tensor:
     if codes.numel() and int(codes.max()) >> bits:
         raise ParedownError(f"the code {int(codes.max())} does not fit into {bits} bits; expected at most {(1 << bits) - 1}")
     rows, columns = codes.shape
-    if not columns:
-        return codes.new_zeros((rows, 0), dtype=torch.int32)
+    if not codes.numel():
+        return codes.new_zeros((rows, -(-columns * bits // 32)), dtype=torch.int32)
     # eight codes of b bits fill b bytes, whatever b is: one int64 holds them
     eights = torch.nn.functional.pad(codes, (0, -columns % 32)).reshape(rows, -1, 8).to(torch.int64)
     stream = torch.zeros(eights.shape[:2], dtype=torch.int64, device=codes.device)
@@ -189,8 +189,8 @@ def unpack_codes(words: Tensor, bits: int, columns: int) -> Tensor:
             f"expected words of dtype int32 and shape [rows, {-(-columns * bits // 32)}] for {columns} codes of {bits} bits, got {words.dtype} {list(words.shape)}"
         )
     rows = words.shape[0]
-    if not columns:
-        return words.new_zeros((rows, 0), dtype=torch.uint8)
+    if not rows or not columns:
+        return words.new_zeros((rows, columns), dtype=torch.uint8)
     data = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)  # even where a side of 1 has an odd stride
     eights = torch.zeros((rows, -(-columns // 8), 8), dtype=torch.uint8, device=words.device)
     length = eights.shape[1] * bits

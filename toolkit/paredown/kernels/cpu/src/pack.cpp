@@ -15,6 +15,26 @@ struct Codes {
   uint8_t operator()(int64_t row, int64_t input) const { return row < rows && input < inputs ? at[row * inputs + input] : 0; }
 };
 
+// Code number `index` of a stream of bits in words of 32; a code may straddle two words.
+inline uint32_t code_at(const uint32_t* words, int64_t stride, int64_t index, int32_t bits) {
+  const int64_t bit = index * bits, word = bit / 32, shift = bit % 32;
+  uint64_t both = words[word * stride];
+  if (shift + bits > 32) both |= (uint64_t)words[(word + 1) * stride] << 32;
+  return (uint32_t)(both >> shift) & ((1u << bits) - 1);
+}
+
+float half(uint16_t h) {
+  const uint32_t magnitude = h & 0x7fff, moved = magnitude << 13;
+  const float small = (float)magnitude * 0x1p-24f;  // below the normal range
+  uint32_t bits;
+  memcpy(&bits, &small, 4);
+  if (magnitude >= 0x400) bits = moved + (magnitude < 0x7c00 ? 0x38000000 : 0x70000000);
+  bits |= (uint32_t)(h & 0x8000) << 16;
+  float v;
+  memcpy(&v, &bits, 4);
+  return v;
+}
+
 }  // namespace
 
 // out: [blocks, padded / 16, 32 bits] bytes.
@@ -80,4 +100,18 @@ EXPORT int64_t pd_pack_sparse(const uint8_t* codes, const uint8_t* kept, int64_t
     }
   }
   return size;
+}
+
+// Rows of the file's layout: words [rows, row_words], scales [rows, groups], zeros packed down the columns or null.
+EXPORT void pd_gather(const uint32_t* words, int64_t row_words, const uint16_t* scales, const uint32_t* zeros, int64_t groups, int64_t dim,
+                      int32_t bits, const int64_t* ids, int64_t count, float* out) {
+  const int64_t group = dim / groups;
+  for (int64_t i = 0; i < count; i++) {
+    const uint32_t* row = words + ids[i] * row_words;
+    for (int64_t g = 0; g < groups; g++) {
+      const float scale = half(scales[ids[i] * groups + g]);
+      const float zero = (float)(zeros ? code_at(zeros + g, groups, ids[i], bits) : 1u << (bits - 1));
+      for (int64_t k = g * group; k < (g + 1) * group; k++) *out++ = ((float)code_at(row, 1, k, bits) - zero) * scale;
+    }
+  }
 }
