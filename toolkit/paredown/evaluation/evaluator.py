@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,8 @@ from paredown.tasks import Batch, Predictions, Task
 APPROXIMATE = "bfloat16 weights and activations (emulated, approximate)"
 """Kernel of a measurement in bfloat16: for comparing many plans, never the answer of a study."""
 
+T = TypeVar("T")
+Predict = Callable[[Batch], Predictions]
 Effective = Mapping[str, Scheme]
 """The scheme that really applies to each layer, `KEEP` included."""
 
@@ -134,16 +138,26 @@ class Evaluator:
         Raises:
             ParedownError: If a layer is unknown, a plan can't be applied, the outputs are not finite, or the model can't run in bfloat16.
         """
+        chosen = self.batches if batches is None else tuple(batches)
+        found, seconds = self._ask(schemes, chosen, keep, lambda predict: observe(self.model, self.task, chosen, predict))
+        return dataclasses.replace(found, seconds=seconds or found.seconds)
+
+    def predictions(self, schemes: Mapping[str, Scheme], batches: Sequence[Batch], *, keep: bool = False) -> tuple[Predictions, ...]:
+        """What the model predicts under a plan, without the metric; see `observe`."""
+        with torch.inference_mode():
+            return self._ask(schemes, batches, keep, lambda predict: tuple(predict(batch) for batch in batches))[0]
+
+    def _ask(self, schemes: Mapping[str, Scheme], batches: Sequence[Batch], keep: bool, ask: Callable[[Predict], T]) -> tuple[T, float]:
+        """The answer, and the seconds of the recorded run where blocks were not run, else 0."""
         check_names(schemes, self.layers)
         effective = {layer.name: fit(schemes.get(layer.name, KEEP), layer)[0] for layer in self.layers}
-        chosen = self.batches if batches is None else tuple(batches)
         with self.variants.applied({}), self._in_place(effective):  # the first holds the lock
             try:
-                return self._observe(effective, chosen, keep)
+                return self._follow(effective, batches, keep, ask)
             except UnlikeRunError as reason:
                 self.runs_in_full = f"the model does not call its blocks alike each time: {reason}"
                 self._runs.clear()
-                return self._observe(effective, chosen, keep)
+                return self._follow(effective, batches, keep, ask)
             except RuntimeError as error:
                 if self.precision == "float32":
                     raise
@@ -155,24 +169,26 @@ class Evaluator:
             self.weights.clear()
             self._runs.clear()
 
-    def _observe(self, effective: Effective, batches: Sequence[Batch], keep: bool) -> Observation:
+    def _follow(self, effective: Effective, batches: Sequence[Batch], keep: bool, ask: Callable[[Predict], T]) -> tuple[T, float]:
         parent, cut = self._parent(effective, batches)
         if parent is not None and not self._proves(parent, cut):
             parent, cut = None, 0
         self._become(effective, parent)
         key = frozenset(effective.items())
         run = self._runs.setdefault(key, _Run(effective)) if keep and not self.runs_in_full else None
-        skipped = 0
+        skipped, spent = 0, 0.0
 
         def predict(batch: Batch) -> Predictions:
-            nonlocal skipped
+            nonlocal skipped, spent
             if self.runs_in_full:
                 return self.task.predictions(self.model, batch)
             before = None if parent is None else parent.records.get(batch)
             admits = None if run is None or batch in run.records else functools.partial(self._admits, run, parent)
+            started = time.perf_counter()
             with self._blocks.running(before, cut, admits) as recorded:
                 made = self.task.predictions(self.model, batch)
                 skipped += self._blocks.cut
+            spent += time.perf_counter() - started
             self.runs_in_full = self.runs_in_full or recorded.refused
             if run is not None and admits is not None:
                 run.records[batch] = recorded
@@ -180,17 +196,17 @@ class Evaluator:
             return made
 
         try:
-            found = observe(self.model, self.task, batches, predict)
+            found = ask(predict)
         except BaseException:
             self._runs.pop(key, None)  # half a record
             raise
         self.blocks_given_back += skipped
-        seconds = parent.seconds if parent is not None and skipped else found.seconds
+        instead = parent.seconds if parent is not None and skipped else 0.0
         if self.runs_in_full:
             self._runs.clear()
         elif run is not None:
-            run.seconds = run.seconds or seconds
-        return Observation(found.predictions, found.scores, seconds, found.units)
+            run.seconds = run.seconds or instead or spent
+        return found, instead
 
     def _parent(self, effective: Effective, batches: Sequence[Batch]) -> tuple[_Run | None, int]:
         """The recorded plan that differs latest, and how many calls of blocks come before the difference."""

@@ -1,0 +1,60 @@
+r"""What a scheme does to a layer's own outputs, from the second moment of its inputs alone: no forward pass for any scheme."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from paredown.apply import Variants
+from paredown.errors import ParedownError
+from paredown.sizes import fit
+from paredown.specs import LayerRef, Scheme
+
+
+def output_errors(
+    variants: Variants, layers: Sequence[LayerRef], moments: Mapping[str, Tensor], schemes: Sequence[Scheme]
+) -> dict[str, dict[Scheme, float]]:
+    r"""Relative squared error of every layer's output under every scheme.
+
+    \[ \frac{E\|\Delta W x\|^2}{E\|W x\|^2} = \frac{\mathrm{tr}(\Delta W H \Delta W^\top)}{\mathrm{tr}(W H W^\top)}, \quad H = E[x x^\top] . \]
+
+    It knows nothing of the loss, so that it orders the schemes of one layer and not the layers; what it leaves over is to be confirmed by
+    evaluating it. One product of [out, in] by [in, in] for each pair.
+
+    Args:
+        variants: Makes the weights.
+        layers: The layers.
+        moments: H of each layer [in, in], or the share of each row [rows] of a lookup, as `paredown.curvature.input_moment` gives them.
+        schemes: The schemes.
+
+    Returns:
+        Layer name to scheme, as asked, to error; 0 where a layer gives nothing but zeros.
+
+    Raises:
+        ParedownError: If a scheme rounds inputs: the second moment does not say what that does.
+    """
+    if rounding := [scheme for scheme in schemes if scheme.activation is not None]:
+        raise ParedownError(f"{rounding[0]} rounds inputs, which their second moment says nothing about; leave it out, or evaluate it")
+    table: dict[str, dict[Scheme, float]] = {}
+    for layer in layers:
+        moment, original = moments[layer.name], variants.weight(layer.name, Scheme())
+        norm = _norm(_rows(original, layer), moment)
+        known: dict[Scheme, float] = {}
+        for scheme in {fit(scheme, layer)[0] for scheme in schemes}:
+            error = _norm(_rows(variants.weight(layer.name, scheme) - original, layer), moment)
+            known[scheme] = error / norm if norm else 0.0
+        table[layer.name] = {scheme: known[fit(scheme, layer)[0]] for scheme in schemes}
+    return table
+
+
+def _rows(weight: Tensor, layer: LayerRef) -> Tensor:
+    return weight.detach().T if layer.kind == "conv1d" else weight.detach()
+
+
+@torch.no_grad()
+def _norm(matrix: Tensor, moment: Tensor) -> float:
+    if moment.dim() == 1:
+        return float((matrix.square().sum(1) * moment).sum())
+    return float(((matrix @ moment) * matrix).sum())
