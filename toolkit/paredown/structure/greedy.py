@@ -22,7 +22,7 @@ from paredown.errors import ParedownError
 from paredown.methods import channels, heads
 from paredown.structure import projections
 from paredown.structure.anatomy import Attention, Block, Mlp, find_blocks
-from paredown.structure.fitting import put_heads_
+from paredown.structure.fitting import damping, put_heads_
 from paredown.structure.inputs import input_moments
 from paredown.structure.measuring import mean_loss
 from paredown.structure.removal import keep_channels_, remove_attention_, remove_mlp_, renumber_
@@ -150,9 +150,9 @@ def _heads(search: _Search) -> Iterator[Step]:
     found = [(block, attention) for block, attention in found if "heads" not in attention.refused and attention.key_heads > 1]
     moments = input_moments(model, search.task, search.batches, [attention.o for _, attention in found]) if found else {}
     for block, attention in found:
-        moment = moments[attention.o].second
+        moment, pull = moments[attention.o].second, damping(moments[attention.o])
         weight = projections.inputs(model, attention.o).dense.T
-        order = heads.head_losses(weight, moment, attention.key_heads).argsort().tolist()
+        order = heads.head_losses(weight, moment, attention.key_heads, damping=pull).argsort().tolist()
         unit = weight.shape[1] // attention.key_heads
         whole = copy.deepcopy(model.get_submodule(block.path))
         for lost in range(1, attention.key_heads):
@@ -160,7 +160,7 @@ def _heads(search: _Search) -> Iterator[Step]:
             before = model.get_submodule(block.path)
             model.set_submodule(block.path, copy.deepcopy(whole))
             columns = (kept[:, None] * unit + torch.arange(unit)).flatten()
-            put_heads_(model, attention, kept, channels.project(weight, moment, columns).weight)
+            put_heads_(model, attention, kept, channels.project(weight, moment, columns, damping=pull).weight)
             step = search.decided("heads", attention.core, f"{lost} of {attention.key_heads} heads")
             if not step.accepted:
                 model.set_submodule(block.path, before)
@@ -174,7 +174,7 @@ def _channels(search: _Search) -> Iterator[Step]:
     found: list[tuple[Block, Mlp]] = [(block, block.mlp) for block in find_blocks(model) if block.mlp is not None]
     moments = input_moments(model, search.task, search.batches, [mlp.output for _, mlp in found]) if found else {}
     for block, mlp in found:
-        moment = moments[mlp.output].second
+        moment, pull = moments[mlp.output].second, damping(moments[mlp.output])
         weight = projections.inputs(model, mlp.output).dense.T
         order = channels.leverage(moment, max(mlp.channels // 2, 1)).argsort()
         whole = copy.deepcopy(model.get_submodule(block.path))
@@ -183,7 +183,7 @@ def _channels(search: _Search) -> Iterator[Step]:
             kept = order[lost:].sort().values
             before = model.get_submodule(block.path)
             model.set_submodule(block.path, copy.deepcopy(whole))
-            keep_channels_(model, mlp, kept, channels.project(weight, moment, kept).weight)
+            keep_channels_(model, mlp, kept, channels.project(weight, moment, kept, damping=pull).weight)
             step = search.decided("channels", mlp.output, f"{lost} of {mlp.channels} channels")
             if not step.accepted:
                 model.set_submodule(block.path, before)
