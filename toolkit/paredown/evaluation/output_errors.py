@@ -2,15 +2,16 @@ r"""What a scheme does to a layer's own outputs, from the second moment of its i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from paredown.apply import Variants
 from paredown.errors import ParedownError
+from paredown.evaluation.weights import product_with
 from paredown.sizes import fit
-from paredown.specs import LayerRef, Scheme
+from paredown.specs import KEEP, LayerRef, Scheme
 
 
 def output_errors(
@@ -39,11 +40,11 @@ def output_errors(
         raise ParedownError(f"{rounding[0]} rounds inputs, which their second moment says nothing about; leave it out, or evaluate it")
     table: dict[str, dict[Scheme, float]] = {}
     for layer in layers:
-        moment, original = moments[layer.name], variants.weight(layer.name, Scheme())
-        norm = _norm(_rows(original, layer), moment)
+        squared_norm, original = _squared_norm(moments[layer.name]), variants.weight(layer.name, KEEP)
+        norm = squared_norm(_rows(original, layer))
         known: dict[Scheme, float] = {}
         for scheme in {fit(scheme, layer)[0] for scheme in schemes}:
-            error = _norm(_rows(variants.weight(layer.name, scheme) - original, layer), moment)
+            error = squared_norm(_rows(variants.weight(layer.name, scheme) - original, layer))
             known[scheme] = error / norm if norm else 0.0
         table[layer.name] = {scheme: known[fit(scheme, layer)[0]] for scheme in schemes}
     return table
@@ -53,8 +54,15 @@ def _rows(weight: Tensor, layer: LayerRef) -> Tensor:
     return weight.detach().T if layer.kind == "conv1d" else weight.detach()
 
 
-@torch.no_grad()
-def _norm(matrix: Tensor, moment: Tensor) -> float:
+def _squared_norm(moment: Tensor) -> Callable[[Tensor], float]:
+    """Of a matrix [out, in]: the mean squared norm of its outputs; of a table the mean of its rows'."""
     if moment.dim() == 1:
-        return float((matrix.square().sum(1) * moment).sum())
-    return float(((matrix @ moment) * matrix).sum())
+        return lambda table: float((table.square().sum(1) * moment).sum())
+    product = product_with(moment)  # it is symmetric
+
+    @torch.inference_mode()
+    def of(matrix: Tensor) -> float:
+        matrix = matrix.contiguous()
+        return float(torch.dot(product(matrix, None).flatten(), matrix.flatten()))
+
+    return of
