@@ -91,12 +91,12 @@ class _Chooser:
             )
         inputs = len(factor.order)
         if isinstance(pattern, NOfM):
-            units = factor.order // pattern.m
-            if int((units[1:] != units[:-1]).sum()) != int(units.max()):
+            units = (factor.order // pattern.m).tolist()
+            edges = [step for step in range(inputs) if step == 0 or units[step] != units[step - 1]]
+            if len(edges) != max(units) + 1:
                 raise ParedownError(
                     f"the order tears the {pattern.m} inputs of {pattern.n}:{pattern.m} apart; give inverse_factor unit={pattern.m}"
                 )
-            edges = [step for step in range(inputs) if step == 0 or units[step] != units[step - 1]]
         else:
             edges = list(range(0, inputs, block))
         self._stop = dict(zip(edges, [*edges[1:], inputs], strict=True))
