@@ -174,7 +174,6 @@ def test_a_removed_attention_adds_nothing(family):
     attentions = blocks[-1].attentions
     for attention in attentions:
         remove_attention_(small, attention)
-    renumber_(small)
     alike(small, whole, family, several(*(masked.zero_outputs(whole, attention.o) for attention in attentions)))
     assert find_blocks(small)[-1].attentions == ()
 
@@ -203,13 +202,29 @@ def test_generation_with_a_cache_is_generation_without(family, first):
         drop_blocks_(model, [decoder[0].path])
     elif family != "t5":
         remove_attention_(model, decoder[0].attentions[0])
-        renumber_(model)
     name = "input_features" if family == "whisper" else "input_ids"
     options = {name: inputs[name], "max_new_tokens": 8, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
     if "attention_mask" in inputs:
         options["attention_mask"] = torch.ones_like(inputs["attention_mask"])
     cached, plain = (model.generate(**options, use_cache=use) for use in (True, False))
     assert torch.equal(cached, plain)
+
+
+def test_the_cache_counts_tokens_by_the_first_attention_that_is_left():
+    model, inputs, blocks = built("llama")
+    remove_attention_(model, blocks[0].attentions[0])
+    ids = inputs["input_ids"][:1]
+
+    def error():
+        with torch.no_grad():
+            past = model(ids[:, :4], use_cache=True).past_key_values
+            return (model(ids[:, 4:], past_key_values=past).logits - model(ids).logits[:, 4:]).abs().max().item()
+
+    assert error() < 1e-9
+    model.get_submodule(blocks[1].attentions[0].core).layer_idx = 1  # its old place
+    assert error() > 1e-3
+    renumber_(model)
+    assert error() < 1e-9
 
 
 def test_what_is_left_of_a_projection_keeps_its_role():

@@ -20,7 +20,6 @@ from paredown.structure import (
     keep_query_key_dimensions_,
     remove_attention_,
     remove_mlp_,
-    renumber_,
     save,
 )
 from structure import masked
@@ -94,7 +93,6 @@ def test_transformers_alone_would_make_up_what_is_gone(tmp_path):
     """Why the weights have another name."""
     loaded = loaded_model("llama")
     remove_attention_(loaded.model, find_blocks(loaded.model)[1].attentions[0])
-    renumber_(loaded.model)
     folder = save(loaded, tmp_path / "small")
     (folder / shape_record.WEIGHTS).rename(folder / "model.safetensors")
     model, info = transformers.LlamaForCausalLM.from_pretrained(folder, output_loading_info=True)

@@ -88,7 +88,6 @@ def greedy(
     makers = {"pieces": _pieces, "heads": _heads, "channels": _channels}
     for level in levels:
         yield from makers[level](search)
-        renumber_(model)
     if search.done:
         raise ParedownError(f"the earlier search went on with {search.done[0].piece}, this one has ended; give it the same model and data")
 
@@ -141,6 +140,7 @@ def _pieces(search: _Search) -> Iterator[Step]:
             step = search.decided("pieces", name, lost)
             if not step.accepted:
                 model.set_submodule(block.path, before)
+                renumber_(model)
             yield step
 
 

@@ -1,7 +1,7 @@
 """Take pieces out of a model, in place: what is left computes what the whole one would with those pieces at zero.
 
-Choosing the pieces and making up for them is the matter of `paredown.structure.fitting`. After removals that take attentions or blocks,
-`renumber_` gives the attentions their places in the cache.
+Choosing the pieces and making up for them is the matter of `paredown.structure.fitting`. Whoever puts an attention
+back gives all of them their places in the cache again, with `renumber_`: two in one place would read each other's keys.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def remove_attention_(model: nn.Module, attention: Attention) -> None:
     model.set_submodule(attention.core, NoAttention(3 if attention.position_bias else 2))
     if not attention.o.startswith(attention.core + "."):
         model.set_submodule(attention.o, Nothing(width))
+    renumber_(model)
 
 
 def remove_mlp_(model: nn.Module, mlp: Mlp) -> None:
