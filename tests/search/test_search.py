@@ -36,9 +36,8 @@ def every_plan(problem):
         yield predicted.bytes, predicted.loss_increase, schemes
 
 
-rows = st.lists(
-    st.lists(st.tuples(st.integers(1, 50), st.floats(0, 5, allow_subnormal=False)), min_size=4, max_size=4), min_size=1, max_size=4
-)
+eighths = st.integers(0, 40).map(lambda n: n / 8)  # their sums are exact, so that equal is equal
+rows = st.lists(st.lists(st.tuples(st.integers(1, 50), eighths), min_size=4, max_size=4), min_size=1, max_size=4)
 
 
 @settings(deadline=None, max_examples=60)
@@ -49,12 +48,12 @@ def test_allocation_and_front_equal_brute_force(costs, share, fused):
     best = min(loss for size, loss, _ in every_plan(problem) if size <= budget)
     chosen = problem.predict(allocate(problem, budget, objective="loss_increase"))
     assert chosen.bytes <= budget
-    assert chosen.loss_increase == pytest.approx(best, rel=1e-6, abs=1e-6 * max(1e-30, max(loss for row in costs for _, loss in row)))
+    assert chosen.loss_increase == best
     front = pareto_front(problem)
     assert front.exact
     index = front.within(budget)
     assert index is not None
-    assert front.loss[index] == pytest.approx(best, rel=1e-9, abs=1e-12)
+    assert front.loss[index] == best
 
 
 @settings(deadline=None, max_examples=60)
@@ -65,11 +64,11 @@ def test_front_holds_exactly_the_undominated_sizes_and_rebuilds_its_plans(costs)
     plans = {index: (size, loss) for index, (size, loss, _) in enumerate(every_plan(problem))}
     expected = [plans[key] for key in measured_front(plans)]
     assert [int(size) for size in front.bytes] == [size for size, _ in expected]
-    assert front.loss == pytest.approx([loss for _, loss in expected], rel=1e-9, abs=1e-12)
+    assert front.loss.tolist() == [loss for _, loss in expected]
     for index in range(len(front)):
         predicted = problem.predict(front.schemes(index))
         assert predicted.bytes == front.bytes[index]
-        assert predicted.loss_increase == pytest.approx(front.loss[index], rel=1e-9, abs=1e-12)
+        assert predicted.loss_increase == front.loss[index]
 
 
 def test_a_thinned_front_says_so_and_never_promises_what_it_cannot_build():

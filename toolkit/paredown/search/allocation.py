@@ -1,111 +1,125 @@
-"""One budget: the best plan of the additive model, as an integer program."""
+"""One budget: the best plan of the additive model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array
 
 from paredown.errors import ParedownError
+from paredown.search.constraints import Constraints, narrowed, standing_in_the_way
+from paredown.search.distinct import few_schemes
+from paredown.search.integer_program import Budget, integer_program
+from paredown.search.knapsack import solve
 from paredown.search.problem import Objective, Problem
-from paredown.specs import Scheme
+from paredown.search.resources import Resource
+from paredown.specs import KEEP, Scheme
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """The best plan of the additive model at a budget, and how good it is known to be.
+
+    Attributes:
+        schemes: Layer name to scheme, as asked.
+        cost: What was minimised.
+        bound: No plan within the budget and the constraints has less; equal to `cost` where the plan is optimal.
+    """
+
+    schemes: Mapping[str, Scheme]
+    cost: float
+    bound: float
 
 
 def allocate(
     problem: Problem,
-    budget_bytes: int,
+    budget: float,
     *,
     locked: Mapping[str, Scheme] | None = None,
     objective: Objective = "guarded_loss",
+    resource: Resource = "bytes",
+    constraints: Constraints | None = None,
+    limits: Mapping[Resource, float] | None = None,
 ) -> dict[str, Scheme]:
-    r"""Minimise \(\sum_g c_{g,s_g}\) subject to \(\sum_g b_{g,s_g} \le B\), one scheme \(s_g\) per group.
-
-    The multiple-choice knapsack of HAWQ-V3 (Yao et al., 2021), solved to optimality by HiGHS.
+    """Minimise a sum over the groups within a budget; `allocation` says more of the same plan.
 
     Args:
         problem: The choices.
-        budget_bytes: Largest size of the whole file.
-        locked: Layers whose scheme is given; a lock on one layer of a fused group locks all of it.
+        budget: Largest amount of the resource; for bytes, of the whole file.
+        locked: Layers whose scheme is given, beside those of `constraints`.
         objective: What is summed (`Problem` says why not the plain prediction).
+        resource: What the budget limits.
+        constraints: What the plan must hold to besides.
+        limits: Largest amounts of other resources.
 
     Returns:
         Layer name to scheme, as asked.
 
     Raises:
-        ParedownError: If no plan fits (says the smallest possible size, or the locks that stand in the way), a lock names an
-            unknown layer or scheme, two locks within a fused group disagree, or the objective needs curvature that is not known.
+        ParedownError: As `allocation`.
     """
-    allowed = _allowed(problem, locked or {})
-    least = [int(size[mask].min()) for size, mask in zip(problem.bytes, allowed, strict=True)]
-    extra = np.concatenate([size - smallest for size, smallest in zip(problem.bytes, least, strict=True)])
-    unit = max(1, int(np.gcd.reduce(extra.astype(np.int64))))  # small whole numbers: the solver's tolerance is then far below one
-    per_group = problem.costs(objective)
-    costs = np.concatenate(per_group)
-    smallest = problem.fixed_bytes + sum(least)
-    if smallest > budget_bytes:
-        held = f" with {', '.join(sorted(locked))} locked; unlock some" if locked else "; raise the budget or allow smaller schemes"
-        raise ParedownError(f"no plan fits into {budget_bytes:,} bytes: the smallest possible has {smallest:,} bytes{held}")
-    owner = np.repeat(np.arange(len(problem.groups)), [len(size) for size in problem.bytes])
-    one_each = csr_array((np.ones(len(owner)), (owner, np.arange(len(owner)))))
-    scale = max(float(np.abs(costs).max()), np.finfo(float).tiny)  # HiGHS has absolute tolerances of about 1e-6
-    result = milp(
-        costs / scale,
-        integrality=np.ones(len(costs)),
-        bounds=Bounds(np.zeros(len(costs)), np.concatenate(allowed).astype(float)),  # pyright: ignore[reportArgumentType]  (its stubs say float)
-        constraints=[
-            LinearConstraint(one_each, 1, 1),
-            LinearConstraint(extra[None, :] / unit, -np.inf, (budget_bytes - smallest) // unit),
-        ],
-        options={"mip_rel_gap": 1e-9},
-    )
-    if result.x is None:
-        raise ParedownError(f"the integer program was not solved ({result.message}); try another budget")
-    picked = np.split(result.x, np.cumsum([len(size) for size in problem.bytes])[:-1])
-    choices = [int(choice.argmax()) for choice in picked]
-    while (excess := _total(problem, choices) - budget_bytes) > 0:  # the solver's feasibility tolerance may exceed by some bytes
-        choices = _step_down(problem, allowed, choices, per_group, excess)
-    return problem.decide(choices)
+    asked = constraints or Constraints()
+    asked = replace(asked, locked={**asked.locked, **(locked or {})})
+    return dict(allocation(problem, budget, objective=objective, resource=resource, constraints=asked, limits=limits).schemes)
 
 
-def _total(problem: Problem, choices: list[int]) -> int:
-    return problem.fixed_bytes + int(sum(size[choice] for size, choice in zip(problem.bytes, choices, strict=True)))
+def allocation(
+    problem: Problem,
+    budget: float,
+    *,
+    objective: Objective = "guarded_loss",
+    resource: Resource = "bytes",
+    constraints: Constraints | None = None,
+    limits: Mapping[Resource, float] | None = None,
+) -> Allocation:
+    r"""Minimise \(\sum_g c_{g,s_g}\) subject to \(\sum_g b_{g,s_g} \le B\), one scheme \(s_g\) per group, with what is known of the optimum.
+
+    The multiple-choice knapsack of HAWQ-V3 (Yao et al., 2021). One budget is solved by `paredown.search.knapsack`; a limit on the
+    number of schemes by trying them (`paredown.search.distinct`); several budgets by an integer program of HiGHS.
+
+    Args:
+        problem: The choices.
+        budget: Largest amount of the resource; for bytes, of the whole file.
+        objective: What is summed.
+        resource: What the budget limits.
+        constraints: What the plan must hold to besides.
+        limits: Largest amounts of other resources.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ParedownError: If no plan fits (says the smallest possible, and which constraints stand in the way), the constraints
+            contradict each other or name what the problem does not have, or the objective or a resource is not known.
+    """
+    constraints = constraints or Constraints()
+    left = narrowed(problem, constraints)
+    rooms: dict[Resource, float] = {resource: budget, **(limits or {})}
+    for name, most in rooms.items():
+        if left.least(name) > most:
+            raise ParedownError(_too_small(problem, constraints, name, left.least(name), most))
+    costs = left.costs(objective)
+    budgets = [Budget(left.amounts(name), most - left.fixed(name)) for name, most in rooms.items()]
+    if constraints.distinct is not None:
+        found = few_schemes(costs, budgets, _labels(left), constraints.distinct)
+    elif len(budgets) > 1:
+        found = integer_program(costs, budgets)
+    else:
+        found = solve(costs, budgets[0].amounts, budgets[0].most)
+    return Allocation(left.decide([int(choice) for choice in found.choices]), found.cost, found.bound)
 
 
-def _step_down(problem: Problem, allowed: list[np.ndarray], choices: list[int], costs: Sequence[np.ndarray], excess: int) -> list[int]:
-    """The cheapest single change that saves the excess, or else the one that saves most."""
-    best: tuple[bool, float, int, int] | None = None
-    for group, choice in enumerate(choices):
-        for other in np.flatnonzero(allowed[group]):
-            saved = problem.bytes[group][choice] - problem.bytes[group][other]
-            if saved > 0:
-                enough = bool(saved >= excess)
-                price = costs[group][other] - costs[group][choice] if enough else -float(saved)
-                best = min(best or (True, np.inf, 0, 0), (not enough, price, group, int(other)))
-    assert best is not None, "the smallest plan fits, so some group can step down"
-    return [best[3] if group == best[2] else choice for group, choice in enumerate(choices)]
+def _too_small(problem: Problem, constraints: Constraints, resource: Resource, least: float, most: float) -> str:
+    why = standing_in_the_way(problem, constraints, resource)
+    remedy = f" with {why}" if why else "; raise the budget or allow smaller schemes"
+    if resource == "bytes":
+        return f"no plan fits into {most:,.0f} bytes: the smallest possible has {least:,.0f} bytes{remedy}"
+    unit = resource.replace("_", " ")
+    return f"no plan fits into {most:.6g} {unit}: the least possible is {least:.6g} {unit}{remedy}"
 
 
-def _allowed(problem: Problem, locked: Mapping[str, Scheme]) -> list[np.ndarray]:
-    """Per group, which choices the locks leave, [choices] bool."""
-    unknown = set(locked) - {name for group in problem.groups for name in group}
-    if unknown:
-        raise ParedownError(f"locked layers that the problem does not have: {', '.join(sorted(unknown))}")
-    masks = []
-    for group, offered, choices in zip(problem.groups, problem.schemes, problem.candidates, strict=True):
-        mask = np.ones(len(offered), bool)
-        for position, name in enumerate(group):
-            if name in locked:
-                wanted = np.array(
-                    [locked[name] in (scheme, choice[position].effective) for scheme, choice in zip(offered, choices, strict=True)]
-                )
-                if not wanted.any():
-                    raise ParedownError(
-                        f"{name} is locked to {locked[name]}, which was not priced; expected one of {', '.join(map(str, offered))}"
-                    )
-                mask &= wanted
-        if not mask.any():
-            raise ParedownError(f"the locks within the fused group {', '.join(group)} disagree; lock them to one scheme")
-        masks.append(mask)
-    return masks
+def _labels(problem: Problem) -> list[np.ndarray]:
+    """Per group, which scheme of all each choice is, [choices]; -1 for `KEEP`, which is not counted."""
+    number = {scheme: index for index, scheme in enumerate(dict.fromkeys(s for offered in problem.schemes for s in offered if s != KEEP))}
+    return [np.array([number.get(scheme, -1) for scheme in offered]) for offered in problem.schemes]

@@ -8,7 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from paredown.search.knapsack import STATES
 from paredown.search.problem import Objective, Problem
+from paredown.search.resources import Resource
+from paredown.search.sweep import sweep
 from paredown.specs import Scheme
 
 Key = TypeVar("Key", bound=Hashable)
@@ -16,70 +19,92 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Front:
-    """The plans that no other plan beats in both size and loss, by rising size.
+    """The plans that no other plan beats in both resource and loss, by rising resource.
 
     Attributes:
         problem: The choices.
-        bytes: Size of the whole file, [n], rising.
+        resource: What is spent.
+        amounts: What each plan takes of it, bytes of the whole file as a rule, [n], rising.
         loss: Objective of each plan, [n], falling.
-        parents: Per group, for each partial plan the index of the one that it extends, and the choice that it adds.
-        exact: False where the front had to be thinned on the way (`pareto_front`).
+        choices: Place of each group's choice, [n, groups].
+        gaps: Share of its loss that a better plan could save at most at any budget from this plan's to the next one's, [n].
     """
 
     problem: Problem
-    bytes: np.ndarray
+    resource: Resource
+    amounts: np.ndarray
     loss: np.ndarray
-    parents: tuple[tuple[np.ndarray, np.ndarray], ...]
-    exact: bool
+    choices: np.ndarray
+    gaps: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.bytes)
+        return len(self.amounts)
 
-    def within(self, budget_bytes: int) -> int | None:
-        """Index of the best plan of at most that size; None where none fits."""
-        index = int(np.searchsorted(self.bytes, budget_bytes, side="right")) - 1
+    @property
+    def bytes(self) -> np.ndarray:
+        """Size of the whole file of each plan, [n]; rising where bytes are the resource."""
+        if self.resource == "bytes":
+            return self.amounts
+        return self.problem.fixed_bytes + np.sum(
+            [size[choice] for size, choice in zip(self.problem.bytes, self.choices.T, strict=True)], axis=0
+        )
+
+    @property
+    def exact(self) -> bool:
+        """Whether these are all the plans that no other plan beats."""
+        return not self.gaps.any()
+
+    def within(self, budget: float) -> int | None:
+        """Index of the best plan that takes at most so much; None where none fits."""
+        index = int(np.searchsorted(self.amounts, budget, side="right")) - 1
         return index if index >= 0 else None
 
     def schemes(self, index: int) -> dict[str, Scheme]:
         """Decision of the plan at that index, layer name to scheme as asked."""
-        choices: list[int] = []
-        for origin, choice in reversed(self.parents):
-            choices.append(int(choice[index]))
-            index = int(origin[index])
-        return self.problem.decide(choices[::-1])
+        return self.problem.decide([int(choice) for choice in self.choices[index]])
 
 
-def pareto_front(problem: Problem, *, objective: Objective = "loss_increase", limit: int = 50_000) -> Front:
-    """All plans of the additive model that are Pareto-optimal.
+def pareto_front(
+    problem: Problem,
+    *,
+    objective: Objective = "loss_increase",
+    resource: Resource = "bytes",
+    tolerance: float = 0.0,
+    between: tuple[float, float] | None = None,
+    limit: int = STATES,
+) -> Front:
+    """All plans of the additive model that are Pareto-optimal (`paredown.search.sweep` says how).
 
-    Dynamic programming over the groups (Nemhauser and Ullmann, 1969): the front of the first g groups is what is undominated
-    among the front of the first g - 1, each extended by every choice. Exact while no partial front exceeds `limit` points; a
-    longer one is thinned to `limit` of them, evenly in size, and the result says so.
+    Up to some dozens of groups they are found in milliseconds to a second. In large problems there may be millions, many of them some
+    bytes apart: then a tolerance of 0.01 gives a front that is at no budget more than 1 % above the best, or a narrow range all of it.
 
     Args:
-        problem: The choices.
-        objective: What is summed beside the bytes.
-        limit: Longest partial front.
+        problem: The choices; `paredown.search.narrowed` leaves out some.
+        objective: What is summed.
+        resource: What it is weighed against.
+        tolerance: Share of the loss that a better plan may save at some budget.
+        between: The budgets of interest.
+        limit: Partial plans to keep; where that is not enough, the front's `gaps` say so.
 
     Returns:
-        The front. Cost: groups x choices x front length, with a sort.
+        The front.
+
+    Raises:
+        ParedownError: If the objective or the resource is not known.
     """
-    size, loss = np.array([problem.fixed_bytes], np.int64), np.zeros(1)
-    parents: list[tuple[np.ndarray, np.ndarray]] = []
-    exact = True
-    for added_size, added_loss in zip(problem.bytes, problem.costs(objective), strict=True):
-        extended_size = (size[:, None] + added_size[None, :].astype(np.int64)).ravel()
-        extended_loss = (loss[:, None] + added_loss[None, :]).ravel()
-        order = np.lexsort((extended_loss, extended_size))
-        best_before = np.concatenate([[np.inf], np.minimum.accumulate(extended_loss[order])[:-1]])
-        kept = order[extended_loss[order] < best_before]
-        if len(kept) > limit:
-            wanted = np.linspace(extended_size[kept[0]], extended_size[kept[-1]], limit)
-            kept = kept[np.unique(np.searchsorted(extended_size[kept], wanted, side="right") - 1)]
-            exact = False
-        parents.append((kept // len(added_size), kept % len(added_size)))
-        size, loss = extended_size[kept], extended_loss[kept]
-    return Front(problem, size, loss, tuple(parents), exact)
+    found = sweep(
+        problem.costs(objective),
+        problem.amounts(resource),
+        tolerance=tolerance,
+        between=between and _less(between, problem.fixed(resource)),
+        states=limit,
+    )
+    amounts = found.weights + problem.fixed(resource)
+    return Front(problem, resource, amounts.astype(np.int64) if resource == "bytes" else amounts, found.costs, found.choices, found.gaps)
+
+
+def _less(between: tuple[float, float], fixed: float) -> tuple[float, float]:
+    return between[0] - fixed, between[1] - fixed
 
 
 def measured_front(points: Mapping[Key, tuple[float, float]]) -> list[Key]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast, get_args
 
 import numpy as np
 
 from paredown.errors import ParedownError
 from paredown.record import MatrixEstimates
+from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity, curvature_of
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme, fused_groups
 
-Objective = Literal["guarded_loss", "loss_increase", "output_error"] | Sensitivity
-"""What a search sums: a column of `Problem`, or one number of curvature a layer (`paredown.search.sensitivities`)."""
+Score = Literal["fisher", "kfac", "ekfac", "modelopt", "delta_loss", "measured_loss"]
+"""What a choice may be scored with besides, where `Problem.of` is given the values (`paredown.search.classics` says what each is)."""
+
+Objective = Literal["guarded_loss", "loss_increase", "output_error", "weight_error"] | Sensitivity | Score
+"""What a search sums: a column of `Problem`, one number of curvature a layer (`paredown.search.sensitivities`), or a score."""
 
 DEVIATIONS = 2.0
 """Standard errors that the guarded loss adds (`Problem`)."""
@@ -59,6 +63,7 @@ class Problem:
         fixed_bytes: Bytes of the file that no choice changes.
         layers: Layer name to layer.
         curvature: Layer name to what is known of one curvature matrix.
+        columns: Further scores and resources by name: per group, the sum over its layers for each choice, [choices].
     """
 
     groups: tuple[tuple[str, ...], ...]
@@ -71,6 +76,7 @@ class Problem:
     fixed_bytes: int
     layers: Mapping[str, LayerRef] = field(default_factory=dict)
     curvature: Mapping[str, MatrixEstimates] = field(default_factory=dict)
+    columns: Mapping[str, tuple[np.ndarray, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -81,6 +87,7 @@ class Problem:
         *,
         fuse: bool = True,
         curvature: Mapping[str, MatrixEstimates] | None = None,
+        columns: Mapping[str, Mapping[str, Mapping[Scheme, float]]] | None = None,
     ) -> Problem:
         """Arrange the candidates of the given layers.
 
@@ -90,12 +97,13 @@ class Problem:
             candidates: Layer name to scheme to candidate.
             fuse: Decide the layers that a runtime fuses together.
             curvature: Layer name to the estimates of one matrix; the sensitivities that rest on curvature alone need it.
+            columns: Name of a `Score` or `Resource` to layer name to scheme (as asked) to value.
 
         Returns:
             The problem.
 
         Raises:
-            ParedownError: If no layer has candidates, or the layers of a group share no scheme.
+            ParedownError: If no layer has candidates, the layers of a group share no scheme, or a column misses a candidate.
         """
         known = [layer for layer in layers if layer.name in candidates]
         if not known:
@@ -129,20 +137,55 @@ class Problem:
             fixed_bytes=fixed_bytes,
             layers={layer.name: layer for layer in known},
             curvature=curvature or {},
+            columns={name: column(_looked_up(name, values)) for name, values in (columns or {}).items()},
+        )
+
+    def narrowed(self, masks: Sequence[np.ndarray]) -> Problem:
+        """The same problem with some choices of each group only, [choices] bool."""
+
+        def some(columns: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+            return tuple(values[mask] for values, mask in zip(columns, masks, strict=True))
+
+        return replace(
+            self,
+            schemes=tuple(
+                tuple(s for s, kept in zip(offered, mask, strict=True) if kept) for offered, mask in zip(self.schemes, masks, strict=True)
+            ),
+            candidates=tuple(
+                tuple(c for c, kept in zip(choices, mask, strict=True) if kept)
+                for choices, mask in zip(self.candidates, masks, strict=True)
+            ),
+            bytes=some(self.bytes),
+            loss_increase=some(self.loss_increase),
+            guarded_loss=some(self.guarded_loss),
+            output_error=some(self.output_error),
+            columns={name: some(values) for name, values in self.columns.items()},
         )
 
     def costs(self, objective: Objective) -> tuple[np.ndarray, ...]:
         """What a search sums under that name: per group, [choices].
 
         Raises:
-            ParedownError: If it needs curvature that is not known, or the candidates of an earlier version, which don't hold ‖ΔW‖².
+            ParedownError: If it needs curvature or scores that are not known, or ‖ΔW‖², which candidates of an earlier version don't hold.
         """
-        if objective not in get_args(Sensitivity):
+        if objective in get_args(Score):
+            if objective not in self.columns:
+                raise ParedownError(
+                    f"the score {objective!r} was not given; compute it for every candidate, and pass it as Problem.of(columns=...)"
+                )
+            return self.columns[objective]
+        if objective in ("guarded_loss", "loss_increase", "output_error"):
             return getattr(self, objective)
+        if objective != "weight_error" and objective not in get_args(Sensitivity):
+            raise ParedownError(f"expected an objective such as guarded_loss, loss_increase or trace, got {objective!r}")
         priced = [candidate for choices in self.candidates for choice in choices for candidate in choice if candidate.effective != KEEP]
         if priced and not any(candidate.weight_error for candidate in priced):
             raise ParedownError(
                 f"the sensitivity {objective!r} needs ‖ΔW‖² of each candidate, which studies of earlier versions don't hold; run a new study"
+            )
+        if objective == "weight_error":
+            return tuple(
+                np.array([sum(candidate.weight_error for candidate in choice) for choice in choices]) for choices in self.candidates
             )
         sensitivity = cast(Sensitivity, objective)
         scales = {
@@ -153,10 +196,39 @@ class Problem:
             for choices in self.candidates
         )
 
+    def amounts(self, resource: Resource) -> tuple[np.ndarray, ...]:
+        """What each choice takes of a resource: per group, [choices].
+
+        Raises:
+            ParedownError: If it was not given, or is not known by that name.
+        """
+        if resource == "bytes":
+            return self.bytes
+        if resource in self.columns:
+            return self.columns[resource]
+        if resource == "bit_operations":
+            return tuple(
+                np.array([sum(bit_operations(self.layers[each.layer], each.effective) for each in choice) for choice in choices])
+                for choices in self.candidates
+            )
+        if resource == "seconds":
+            raise ParedownError(
+                "latency is not known: nothing has timed the candidates; time each layer's kernels and pass Problem.of(columns={'seconds': ...}), or limit bytes or bit_operations"
+            )
+        raise ParedownError(f"expected a resource out of {', '.join(get_args(Resource))}, got {resource!r}")
+
+    def fixed(self, resource: Resource) -> int:
+        """What the parts that no choice changes take of it; known for bytes, others count the layers alone."""
+        return self.fixed_bytes if resource == "bytes" else 0
+
+    def least(self, resource: Resource) -> float:
+        """The least of it that a plan can take."""
+        return self.fixed(resource) + sum(amount.min() for amount in self.amounts(resource))
+
     @property
     def smallest_bytes(self) -> int:
         """Size of the smallest plan."""
-        return self.fixed_bytes + int(sum(choice.min() for choice in self.bytes))
+        return int(self.least("bytes"))
 
     @property
     def largest_bytes(self) -> int:
@@ -204,3 +276,15 @@ class Problem:
                 return index
         known = ", ".join(map(str, offered))
         raise ParedownError(f"{name}: expected one of the priced schemes {known}, got {scheme}; add it to the study's schemes")
+
+
+def _looked_up(name: str, values: Mapping[str, Mapping[Scheme, float]]) -> Callable[[Candidate], float]:
+    def value(candidate: Candidate) -> float:
+        found = values.get(candidate.layer, {}).get(candidate.scheme)
+        if found is None or not np.isfinite(found):
+            raise ParedownError(
+                f"the column {name!r} needs a finite value for {candidate.scheme} on {candidate.layer}, got {found}; leave out what it misses, or compute it"
+            )
+        return found
+
+    return value
