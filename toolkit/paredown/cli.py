@@ -1,4 +1,4 @@
-"""The command line: run, status, plans, curvature, export, fetch, shrink; `report` and `app`, which draw, are added by paredown_widgets."""
+"""The command line: run, status, plans, curvature, export, fetch, shrink, kernels; `report` and `app`, which draw, are added by paredown_widgets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paredown.cli_curvature import curvature_rows, matching, print_curvature
+from paredown.cli_kernels import EXAMPLE as KERNELS_EXAMPLE
+from paredown.cli_kernels import kernels
 from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
 from paredown.cli_shrink import EXAMPLE, shrink
 from paredown.errors import ParedownError
@@ -279,6 +281,7 @@ def fetch(
 
 
 app.command(epilog=EXAMPLE)(shrink)
+app.command(epilog=KERNELS_EXAMPLE)(kernels)
 
 
 def _model(name: str) -> tuple[str, str]:

@@ -11,7 +11,12 @@
 namespace paredown {
 namespace PAREDOWN_ISA {
 
-constexpr int64_t AHEAD = 2048;  // bytes that codes are asked for before they are needed
+constexpr int64_t AHEAD = 2048;  // bytes that codes are asked for before they are needed: while they are multiplied in registers
+
+// Far: what the next panel will be made of is asked for while this one is, so that memory does not stand still meanwhile.
+template <bool Far> INLINE void ask_for(const uint8_t* p, int64_t bytes, int64_t far) {
+  for (int64_t i = 0; i < bytes; i += 64) Far ? prefetch_far(p + far + i) : prefetch(p + AHEAD + i);
+}
 
 template <int B> struct Dense {
   static constexpr int BITS = B;
@@ -21,10 +26,11 @@ template <int B> struct Dense {
   INLINE void open(const Weight& w, int64_t block) { p = w.codes + block * w.groups * w.group * 2 * B; }
   INLINE void begin_group(const uint8_t*) {}
 
-  INLINE void next(Bytes q[4]) {
-    for (int i = 0; i < 32 * B; i += 64) prefetch(p + AHEAD + i);
+  template <bool Far> INLINE void next(Bytes q[4], int64_t far = 0) {
+    ask_for<Far>(p, 32 * B, far);
     const uint8_t* rest = p;
     if constexpr (B == 8) {
+UNROLL(4)
       for (int s = 0; s < 4; s++) q[s] = load_bytes(p + 64 * s);
     } else if constexpr (B >= 4) {
       const Bytes first = load_bytes(p), second = load_bytes(p + 64);
@@ -34,10 +40,12 @@ template <int B> struct Dense {
     if constexpr (B == 2 || B == 3 || B == 6) {
       const Bytes v = load_bytes(rest);
       const Bytes twos[4] = {field<0>(v, 3), field<2>(v, 3), field<4>(v, 3), field<6>(v, 3)};
+UNROLL(4)
       for (int s = 0; s < 4; s++) q[s] = B == 6 ? merge<4>(q[s], twos[s]) : twos[s];
       rest += 64;
     }
     if constexpr (B == 3 || B == 5) {
+UNROLL(4)
       for (int s = 0; s < 4; s++) {
         uint64_t mask;
         memcpy(&mask, rest + 8 * s, 8);
@@ -62,8 +70,9 @@ template <int B> struct Sparse {  // B is the width that codes are stored in, 4 
   INLINE void begin_group(const uint8_t* zeros) {
     zero = four_times(zeros);
   }
-  INLINE void next(Bytes q[4]) {
-    prefetch(p + AHEAD), prefetch(p + AHEAD + 64);
+  template <bool Far> INLINE void next(Bytes q[4], int64_t far = 0) {
+    ask_for<Far>(p, 128, far);
+UNROLL(4)
     for (int s = 0; s < 4; s++) q[s] = B == 4 ? expand_nibbles(zero, *mask++, p) : expand_bytes(zero, *mask++, p);
   }
 };

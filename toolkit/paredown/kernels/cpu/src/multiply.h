@@ -115,7 +115,7 @@ UNROLL(16)
 UNROLL(16)
       for (int r = 0; r < NR; r++) {
         Bytes q[4];
-        codes[r].next(q);
+        codes[r].template next<false>(q);
 UNROLL(4)
         for (int s = 0; s < 4; s++) {
           const uint32_t* at = x + s * C::WORDS * MR;
@@ -144,9 +144,10 @@ UNROLL(16)
     for (int r = 0; r < NR; r++) store(results + (m * NR + r) * BLOCK, f[m][r]);
 }
 
-// A panel times one tile of MR tokens: `groups` groups of `words` words, from words x and group factors on.
+// A panel, whose blocks are `stride` bytes apart, times one tile of MR tokens: `groups` groups of `words` words, from words x and group
+// factors on.
 template <class C, int MR>
-void tile(const uint8_t* panel, const float* factors, int64_t groups, int64_t words, const uint32_t* x, const float* scales,
+void tile(const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t words, const uint32_t* x, const float* scales,
           const float* sums, bool zeros, float* results) {
   constexpr int NR = PANEL_BLOCKS, STEPS = 4;  // a group has at least four words; GCC copies every sum where the loop is not unrolled
   for (int64_t g = 0; g < groups; g++) {
@@ -160,13 +161,13 @@ UNROLL(4)
       for (int step = 0; step < STEPS; step++) {
         Bytes v[NR];
 UNROLL(4)
-        for (int r = 0; r < NR; r++) v[r] = load_bytes(panel + 64 * (step * NR + r));
+        for (int r = 0; r < NR; r++) v[r] = load_bytes(panel + r * stride + 64 * step);
 UNROLL(16)
         for (int m = 0; m < MR; m++)
 UNROLL(4)
           for (int r = 0; r < NR; r++) a[m][r] = C::dot(a[m][r], v[r], x[step * MR + m]);
       }
-      panel += 64 * STEPS * NR;
+      panel += 64 * STEPS;
       x += STEPS * MR;
     }
 UNROLL(4)
@@ -185,32 +186,31 @@ UNROLL(16)
   }
 }
 
-template <class C> INLINE void any_tile(int64_t width, const uint8_t* panel, const float* factors, int64_t groups, int64_t words, const uint32_t* x,
+template <class C> INLINE void any_tile(int64_t width, const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t words, const uint32_t* x,
                                         const float* scales, const float* sums, bool zeros, float* results) {
-#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR>(panel, factors, groups, words, x, scales, sums, zeros, results); break;
+#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR>(panel, stride, factors, groups, words, x, scales, sums, zeros, results); break;
   switch (width) {
     TOKENS(2) TOKENS(4) TOKENS(6) TOKENS(8) TOKENS(10) TOKENS(12)
   }
 #undef TOKENS
 }
 
-template <class C, class D> void decode_group(const Weight& w, D& codes, int64_t index, typename C::template Spread<D::BITS>& spread, int r,
+template <class C, class D> void decode_group(const Weight& w, D& codes, int64_t index, typename C::template Spread<D::BITS>& spread, int64_t far,
                                               uint8_t* panel) {
   codes.begin_group(zero_codes(w, index));
   if (!C::GROUPED) spread.group(scales_at(w, index), zeros_at<C>(w, index));
-  panel += 64 * r;
   for (int64_t k = 0; k < w.group; k += CHUNK) {
     Bytes q[4];
-    codes.next(q);
+    codes.template next<true>(q, far);
 UNROLL(4)
     for (int s = 0; s < 4; s++) {
       store_bytes(panel, spread.template word<0>(q[s]));
-      if constexpr (C::WORDS > 1) store_bytes(panel + 64 * PANEL_BLOCKS, spread.template word<1>(q[s]));
+      if constexpr (C::WORDS > 1) store_bytes(panel + 64, spread.template word<1>(q[s]));
       if constexpr (C::WORDS > 2) {
-        store_bytes(panel + 2 * 64 * PANEL_BLOCKS, spread.template word<2>(q[s]));
-        store_bytes(panel + 3 * 64 * PANEL_BLOCKS, spread.template word<3>(q[s]));
+        store_bytes(panel + 128, spread.template word<2>(q[s]));
+        store_bytes(panel + 192, spread.template word<3>(q[s]));
       }
-      panel += C::WORDS * 64 * PANEL_BLOCKS;
+      panel += C::WORDS * 64;
     }
   }
 }
@@ -220,6 +220,9 @@ void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, ui
   constexpr int NR = PANEL_BLOCKS;
   const int64_t last = ceil_div(w.rows, BLOCK) - 1, words = w.group / 4 * C::WORDS;
   const int64_t at_once = PANEL_BYTES / (64 * NR * words);  // groups
+  constexpr bool AS_IT_IS = C::WORDS == 1 && !C::LESS && D::BITS == 8 && !D::SPARSE;  // codes that are what a panel holds
+  const int64_t stride = !AS_IT_IS ? PANEL_BYTES / NR : block < last ? w.groups * w.group * 16 : 0;
+  const int64_t far = at_once * w.group * 2 * D::BITS;  // bytes of a block's codes in a panel; of a sparse one, at most
   float* factors = (float*)(panel + PANEL_BYTES);
   D codes[NR];
   typename C::template Spread<D::BITS> spread[NR];
@@ -234,19 +237,21 @@ void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, ui
     for (int64_t i = 0; i < groups; i++) {
       for (int r = 0; r < NR; r++) {
         const int64_t index = own[r] * w.groups + g + i;
-        decode_group<C, D>(w, codes[r], index, spread[r], r, panel + i * words * NR * 64);
+        if (!AS_IT_IS) decode_group<C, D>(w, codes[r], index, spread[r], far, panel + r * stride + i * words * 64);
         if (!C::GROUPED) continue;
         const Floats scale = scales_at(w, index);
         store(factors + (i * 2 * NR + r) * BLOCK, scale);
         store(factors + (i * 2 * NR + NR + r) * BLOCK, mul(scale, zeros_at<C>(w, index)));
       }
     }
+    const uint8_t* from = panel;
+    if constexpr (AS_IT_IS) from = codes[0].p + g * w.group * 16;
     float* to = results;
     for (int64_t t = 0; t < count; t++) {
       const Inputs& in = tiles[t];
       const uint32_t* x = in.words + g * words * in.width;
-      if constexpr (C::GROUPED) any_tile<C>(in.width, panel, factors, groups, words, x, in.scales + g * in.width, in.sums + g * in.width, !w.table, to);
-      else any_tile<C>(in.width, panel, factors, 1, groups * words, x, nullptr, nullptr, false, to);
+      if constexpr (C::GROUPED) any_tile<C>(in.width, from, stride, factors, groups, words, x, in.scales + g * in.width, in.sums + g * in.width, !w.table, to);
+      else any_tile<C>(in.width, from, stride, factors, 1, groups * words, x, nullptr, nullptr, false, to);
       to += in.width * NR * BLOCK;
     }
   }

@@ -75,23 +75,16 @@ inline const uint32_t* round_row(const Weight& w, const Call& call, const float*
     return packed;
   }
   if (call.precision == F32) return (const uint32_t*)row;
+#ifdef PAREDOWN_BF16
   for (int64_t g = 0; g < w.groups; g++) {
-    const float* from = row + g * w.group;
-    uint32_t* to = packed + g * w.group / 2;
-    float even[8] = {}, odd[8] = {};
-    for (int64_t k = 0; k < w.group; k += 16)
-      for (int i = 0; i < 4; i++) {  // pairs (0, 2) and (1, 3) of each four
-        const float* four = from + k + 4 * i;
-        const uint32_t first = to_bf16(four[0]), second = to_bf16(four[1]), third = to_bf16(four[2]), fourth = to_bf16(four[3]);
-        to[k / 2 + 2 * i] = first | third << 16;
-        to[k / 2 + 2 * i + 1] = second | fourth << 16;
-        even[i] += float_of(first << 16), even[i + 4] += float_of(third << 16);
-        odd[i] += float_of(second << 16), odd[i + 4] += float_of(fourth << 16);
-      }
-    float sum = 0;
-    for (int i = 0; i < 8; i++) sum += even[i] + odd[i];
+    Floats total = set(0);
+    for (int64_t k = g * w.group; k < (g + 1) * w.group; k += 16) total = add(total, store_bf16((uint16_t*)packed + k, load(row + k)));
+    float sixteen[16], sum = 0;
+    store(sixteen, total);
+    for (int i = 0; i < 16; i++) sum += sixteen[i];
     sums[g * width] = sum;
   }
+#endif
   return packed;
 }
 

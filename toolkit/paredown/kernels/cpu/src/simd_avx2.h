@@ -139,6 +139,7 @@ template <int J> inline Floats look_up(const Table& t, Bytes codes) {
 }
 #undef BOTH
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void prefetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
 }  // namespace PAREDOWN_ISA
 }  // namespace paredown

@@ -71,6 +71,7 @@ template <int J> inline Floats look_up(const Table& t, Bytes codes) {  // the up
   return _mm512_permutexvar_ps(J ? _mm512_srli_epi32(codes, 8 * J) : codes, t);
 }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void prefetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
 // Codes as bf16: a look-up where 32 entries hold them, arithmetic beyond.
 using BfTable = __m512i;
@@ -90,7 +91,15 @@ template <int B> inline __m512i as_bf16(const BfTable& t, __m512i words) {  // w
 template <int B> inline Bytes even_bf16(const BfTable& t, Bytes codes) { return as_bf16<B>(t, codes); }
 template <int B> inline Bytes odd_bf16(const BfTable& t, Bytes codes) { return as_bf16<B>(t, _mm512_srli_epi16(codes, 8)); }
 inline Floats dot_bf16(Floats sum, Bytes numbers, uint32_t inputs) {
-  return _mm512_dpbf16_ps(sum, (__m512bh)numbers, (__m512bh)_mm512_set1_epi32((int)inputs));
+  asm("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(numbers), "v"(_mm512_set1_epi32((int)inputs)));  // as in `dot`
+  return sum;
+}
+// 16 inputs as bf16, each four in the order 0, 2, 1, 3; returns them as rounded.
+inline Floats store_bf16(void* to, Floats v) {
+  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(v);
+  const __m256i order = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15));
+  _mm256_storeu_si256((__m256i*)to, _mm256_shuffle_epi8(rounded, order));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
 }
 
 }  // namespace PAREDOWN_ISA

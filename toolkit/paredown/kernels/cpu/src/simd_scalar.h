@@ -89,6 +89,7 @@ inline Table load_table(const float* p) { Table t; memcpy(t.at, p, 64); return t
 template <int J> inline Floats look_up(const Table& t, const Bytes& codes) { EACH(t.at[codes.at[4 * i + J] & 15]); }
 #undef EACH
 inline void prefetch(const void*) {}
+inline void prefetch_far(const void*) {}
 
 }  // namespace PAREDOWN_ISA
 }  // namespace paredown
