@@ -59,7 +59,7 @@ class Evaluator:
     """Evaluates plans of one model on one task.
 
     Every (layer, scheme) variant is prepared once and kept, and a plan swaps pointers to them. With ``float32`` results agree with
-    `paredown.apply.Variants` to rounding (1e-6), and are reproducible bit for bit. With ``bfloat16`` weights and activations have 8
+    `paredown.apply.Variants` to rounding (1e-6 of the logits, or a few of these), and are reproducible bit for bit. With ``bfloat16`` weights and activations have 8
     significant bits, norms and softmax as the model computes them: for ranking plans.
 
     A plan that begins like one that was observed with ``keep`` gets the outputs of the blocks before their first difference from

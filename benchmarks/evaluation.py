@@ -1,0 +1,260 @@
+"""What a plan costs to evaluate, beside the loop that everybody writes: copy the model, quantize the copy's weights, run it.
+
+Both do the same work: every layer of a plan has one of four schemes, the same batches, predictions and metric. CPU time, one thread,
+medians of interleaved rounds. How much is won depends on the tokens: copying and quantizing cost the loop the same whatever is run after,
+so that few tokens flatter us, and many leave what the machine's products in bfloat16 or packed float32 are faster than its plain ones (the
+first rows). A sweep changes one layer of a plan at a time.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import nn
+
+from _rows import Row, interleaved, options, row, show, spent
+from paredown import models, tasks
+from paredown.apply import Variants
+from paredown.curvature import input_moment
+from paredown.curvature.surface import LossSurface
+from paredown.evaluate import Observation, compare, observe
+from paredown.evaluation import Evaluator, Precision, Screen, output_errors
+from paredown.evaluation.weights import product_with
+from paredown.layers import find_layers, weight_of
+from paredown.methods import compress, dequantize
+from paredown.sizes import fit
+from paredown.specs import LayerRef, Measurement, Plan, Scheme
+
+SCHEMES = [Scheme.parse(text) for text in ("int8g64", "int4g64", "int3g64", "int2g64")]
+BARS: Mapping[str, float] = {"float32": 2.2, "bfloat16": 5.0}
+
+Schemes = dict[str, Scheme]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A demo and how much of its held-out split is run.
+
+    Attributes:
+        demo: Its name.
+        samples: How many.
+        every: Layers of a sweep: every so many.
+        rounds: Rounds that count.
+    """
+
+    demo: str
+    samples: int
+    every: int
+    rounds: int = 3
+
+    @cached_property
+    def loaded(self) -> models.LoadedModel:
+        """The model."""
+        return models.load(self.demo)
+
+    @cached_property
+    def task(self) -> tasks.Task:
+        """The demo's task."""
+        return tasks.load(self.demo, self.loaded)
+
+    @cached_property
+    def batches(self) -> Sequence[tasks.Batch]:
+        """What is run."""
+        return self.task.batches("held_out", self.samples)
+
+    @cached_property
+    def layers(self) -> tuple[LayerRef, ...]:
+        """All of them."""
+        return find_layers(self.loaded.model, dtype=self.loaded.dtype)
+
+    @cached_property
+    def variants(self) -> Variants:
+        """What makes the weights."""
+        return Variants(self.loaded.model, self.layers, max_bytes=2**28)
+
+    @property
+    def title(self) -> str:
+        """The demo and its tokens, padding included."""
+        tokens = sum(batch.inputs["input_ids"].numel() for batch in self.batches)
+        return f"{self.demo.removeprefix('demo:')}, {tokens} tokens"
+
+    def evaluator(self, precision: Precision) -> Evaluator:
+        """One that knows nothing yet."""
+        return Evaluator(self.loaded.model, self.layers, self.task, self.batches, self.variants, precision=precision, weight_bytes=2**32)
+
+    def plan(self, seed: int) -> Schemes:
+        """A scheme for every layer, drawn."""
+        draw = random.Random(seed)
+        return {layer.name: draw.choice(SCHEMES) for layer in self.layers}
+
+    def naive(self, plan: Mapping[str, Scheme]) -> Observation:
+        """The loop's body."""
+        model = copy.deepcopy(self.loaded.model)
+        for layer in self.layers:
+            if layer.name in plan:
+                weight = weight_of(model, layer)
+                weight.copy_(dequantize(compress(weight, fit(plan[layer.name], layer)[0])))
+        return observe(model, self.task, self.batches)
+
+    def swapped(self, plan: Mapping[str, Scheme]) -> Observation:
+        """The variants in place, plain products."""
+        with self.variants.applied(plan):
+            return observe(self.loaded.model, self.task, self.batches)
+
+    def measured(self, original: Observation, found: Observation) -> Measurement:
+        """As a study measures."""
+        return compare(original, found, self.task, Plan("", "", {}, 0), split="held_out", data_digest="")
+
+
+QUICK = (Setting("demo:sentiment", 8, 12, rounds=1),)
+USUAL = (Setting("demo:sentiment", 24, 4), Setting("demo:sentiment", 500, 19, rounds=1), Setting("demo:lm", 2, 31, rounds=1))
+
+
+def main() -> None:
+    parser = options(__doc__ or "")
+    parser.add_argument("--quick", action="store_true", help="a few samples of one demo, to see that all runs")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = products()
+    for setting in QUICK if arguments.quick else USUAL:
+        for part in (plans, sweeps, table):
+            rows += part(setting)
+            show("Evaluation of many plans, one thread, CPU time a plan", rows, arguments.json)
+    rows += agreement(USUAL[1] if not arguments.quick else QUICK[0]) + screening(USUAL[1] if not arguments.quick else QUICK[0])
+    show("Evaluation of many plans, one thread, CPU time a plan", rows, arguments.json)
+
+
+@torch.inference_mode()
+def products() -> list[Row]:
+    """What this machine makes of one product, 1024 tokens by 1536 x 384."""
+    inputs, weight = torch.randn(1024, 384), torch.randn(1536, 384)
+    low, packed, packed_low = inputs.bfloat16(), product_with(weight), product_with(weight.bfloat16())
+    jobs: dict[str, Callable[[], object]] = {
+        "plain": lambda: nn.functional.linear(inputs, weight),
+        "packed": lambda: packed(inputs, None),
+        "bfloat16": lambda: packed_low(low, None),
+    }
+    times = interleaved(jobs, 15)
+    return [
+        row(f"a product, {name} against plain float32", 1e3 * times[name], "ms", 1e3 * times["plain"]) for name in ("packed", "bfloat16")
+    ]
+
+
+def plans(setting: Setting) -> list[Row]:
+    """Unlike plans one after another, each variant prepared before."""
+    drawn = [setting.plan(seed) for seed in range(2)]
+    exact, low = setting.evaluator("float32"), setting.evaluator("bfloat16")
+    ways: dict[str, Callable[[Schemes], Observation]] = {
+        "naive": setting.naive, "swapped": setting.swapped, "float32": exact.observe, "bfloat16": low.observe,
+    }  # fmt: skip
+    times = interleaved({name: lambda way=way: [way(plan) for plan in drawn] for name, way in ways.items()}, setting.rounds)
+    per_plan = {name: seconds / len(drawn) for name, seconds in times.items()}
+    off = max(relative(exact.observe(plan), setting.naive(plan)) for plan in drawn)
+    rows = [row(f"{setting.title}: variants swapped, plain products", per_plan["swapped"], "s", per_plan["naive"])]
+    rows += [
+        row(f"{setting.title}: {name} (bar {BARS[name]:g} x)", per_plan[name], "s", per_plan["naive"]) for name in ("float32", "bfloat16")
+    ]
+    return [*rows, row(f"{setting.title}: float32, relative difference of the logits (bar 1e-6)", off, "")]
+
+
+def sweeps(setting: Setting) -> list[Row]:
+    """One layer of a plan changed at a time, and one layer of the original model."""
+    rows: list[Row] = []
+    chosen = setting.layers[:: setting.every]
+    for around, parent in (("a plan", setting.plan(0)), ("the original", {})):
+        children = [parent | {layer.name: other(parent.get(layer.name))} for layer in chosen]
+        naive = float(np.median([spent(functools.partial(setting.naive, plan))[0] for plan in children[:: max(1, len(children) // 3)]]))
+        for precision in ("float32", "bfloat16"):
+            evaluator = setting.evaluator(precision)
+            evaluator.observe(parent, keep=True)
+            for child in children:
+                evaluator.observe(child)  # prepares the variants, and proves the cuts
+            times = [spent(functools.partial(evaluator.observe, child))[0] for child in children]
+            bar = " (bar 8 x)" if precision == "bfloat16" else ""
+            rows.append(row(f"{setting.title}: sweep around {around}, {precision}{bar}", float(np.mean(times)), "s", naive))
+        full, cut = evaluator.observe(children[-1], keep=False), setting.evaluator("bfloat16").observe(children[-1])
+        assert all(torch.equal(a.logits, b.logits) for a, b in zip(full.predictions, cut.predictions, strict=True))
+    return rows
+
+
+def table(setting: Setting) -> list[Row]:
+    """Errors of all layers' outputs under all schemes, weights made anew, beside as many evaluations of the loop."""
+    surface = LossSurface.of(setting.loaded.model, setting.task, setting.samples)
+    seconds, moments = spent(lambda: input_moment(surface, setting.layers).moments)
+    of_layer = dict(zip([layer.name for layer in setting.layers], moments, strict=True))
+    fresh = Variants(setting.loaded.model, setting.layers, max_bytes=0)
+    seconds += spent(lambda: output_errors(fresh, setting.layers, of_layer, SCHEMES))[0]
+    pairs = len(setting.layers) * len(SCHEMES)
+    one = {setting.layers[len(setting.layers) // 2].name: SCHEMES[1]}
+    naive = float(np.median([spent(lambda: setting.naive(one))[0] for _ in range(setting.rounds)]))
+    return [row(f"{setting.title}: output errors of {pairs} pairs, moments included (bar 40 x)", seconds, "s", naive * pairs)]
+
+
+def agreement(setting: Setting) -> list[Row]:
+    """What bfloat16 does to the figures of plans, in halves of their 95 % intervals."""
+    exact, low = setting.evaluator("float32"), setting.evaluator("bfloat16")
+    originals = exact.observe({}), low.observe({})
+    metric, kl = [], []
+    for seed in range(4):
+        plan = {name: SCHEMES[1 + seed % 2] if index % 3 else scheme for index, (name, scheme) in enumerate(setting.plan(seed).items())}
+        true, near = (setting.measured(before, each.observe(plan)) for before, each in zip(originals, (exact, low), strict=True))
+        assert true.kl is not None
+        assert true.kl_sd is not None
+        assert near.kl is not None
+        assert true.metric.low is not None
+        assert true.metric.high is not None
+        metric.append(abs(near.metric.value - true.metric.value) / max((true.metric.high - true.metric.low) / 2, 1e-9))
+        kl.append(abs(near.kl - true.kl) / (1.96 * true.kl_sd))
+    return [
+        row(f"{setting.title}: bfloat16, change of the metric in half intervals, largest of 4 (bar 1)", max(metric), ""),
+        row(f"{setting.title}: bfloat16, change of the KL in half intervals, largest of 4 (bar 1)", max(kl), ""),
+    ]
+
+
+def screening(setting: Setting) -> list[Row]:
+    """Mutations of a plan that has four bits everywhere: stopped where clearly worse, beside measuring all of them."""
+    evaluator = setting.evaluator("float32")
+    parent = {layer.name: SCHEMES[1] for layer in setting.layers}
+    draw = random.Random(0)
+    children = [parent | {layer.name: draw.choice(SCHEMES) for layer in draw.sample(setting.layers, 6)} for _ in range(12)]
+    original, reference = evaluator.observe({}), evaluator.observe(parent)
+    best = setting.measured(original, reference).kl or 0.0
+    full = [spent(functools.partial(evaluator.observe, child)) for child in children]
+    screen = Screen(evaluator)
+    screen.verdict(parent, parent)
+    seconds, wrong, stopped = 0.0, 0, 0
+    for child, (needed, found) in zip(children, full, strict=True):
+        took, verdict = spent(functools.partial(screen.verdict, child, parent))
+        seconds += took + (0.0 if verdict.worse else needed)
+        stopped += verdict.worse
+        wrong += verdict.worse and (setting.measured(original, found).kl or 0.0) <= best
+    return [
+        row(
+            f"{setting.title}: {len(children)} mutations screened, {stopped} stopped, then measured",
+            seconds,
+            "s",
+            sum(each for each, _ in full),
+        ),
+        row(f"{setting.title}: stopped and no worse in full (α = {screen.error_probability:g})", wrong, "plans"),
+    ]
+
+
+def other(scheme: Scheme | None) -> Scheme:
+    return SCHEMES[1] if scheme is None else SCHEMES[(SCHEMES.index(scheme) + 1) % len(SCHEMES)]
+
+
+def relative(first: Observation, second: Observation) -> float:
+    """Norm of the difference of all logits over their norm."""
+    a, b = (torch.cat([each.logits for each in found.predictions]).double() for found in (first, second))
+    return float((a - b).norm() / b.norm())
+
+
+if __name__ == "__main__":
+    main()
