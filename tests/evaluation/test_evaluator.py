@@ -219,6 +219,26 @@ class TestModelsThatCanNotBeCut:
         assert all(map(torch.equal, setting.fast(child), setting.in_full(child)))
         assert "passes by the blocks' arguments" in setting.evaluator.runs_in_full
 
+    def test_blocks_that_are_called_otherwise_the_next_time(self):
+        class Model(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layers, self.backwards = nn.ModuleList(nn.Sequential(nn.Linear(32, 32), nn.Tanh()) for _ in range(3)), False
+
+            def forward(self, x):
+                for block in reversed(self.layers) if self.backwards else self.layers:
+                    x = block(x)
+                return x
+
+        setting = Setting(model=Model().eval(), task=own_task())
+        setting.fast({}, keep=True)
+        setting.model.backwards = True
+        child = {"layers.1.0": INT3}
+        for fast, slow in zip(setting.fast(child), setting.slowly(child), strict=True):
+            torch.testing.assert_close(fast, slow)
+        assert setting.evaluator.blocks_given_back == 0
+        assert "does not call its blocks alike" in setting.evaluator.runs_in_full
+
     def test_a_model_without_blocks(self):
         setting = Setting(model=nn.Sequential(nn.Linear(32, 32), nn.Linear(32, 4)).eval(), task=own_task())
         setting.fast({}, keep=True)
@@ -311,6 +331,21 @@ def test_in_bfloat16_answers_are_near_and_named_so(name):
     assert same(snapshot(setting.model), before)
     assert all(parameter.dtype == torch.float32 for parameter in setting.model.parameters())
     assert setting.evaluator.kernel == APPROXIMATE
+
+
+def test_a_model_that_can_not_run_in_bfloat16_is_refused():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(32, 32)
+            self.register_buffer("fixed", torch.eye(32))
+
+        def forward(self, x):
+            return self.inner(x) @ self.fixed
+
+    setting = Setting(model=Model().eval(), task=own_task(), precision="bfloat16")
+    with pytest.raises(ParedownError, match=r"Model can't run in bfloat16: .*; evaluate it in float32"):
+        setting.fast({})
 
 
 def test_measurements_say_what_multiplied_the_weights():
