@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
-from paredown.search import Constraints, Problem, allocate, allocation, bit_operations, distinct, narrowed, pareto_front
+from paredown.search import Constraints, Problem, allocate, best_plan, bit_operations, distinct, narrowed, pareto_front
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
 
 TWO, FOUR, EIGHT = map(Scheme.parse, ("int2g64", "int4g64", "int8g64"))
@@ -115,7 +115,7 @@ def test_few_schemes_equal_brute_force(subsets, monkeypatch):
         low, high = min(size for (size, _), _ in fitting), max(size for (size, _), _ in fitting)
         budget = int(low + share * (high - low))
         best = min(loss for (size, loss), _ in fitting if size <= budget)
-        found = allocation(problem, 100 + budget, objective="loss_increase", constraints=Constraints(distinct=count))
+        found = best_plan(problem, 100 + budget, objective="loss_increase", constraints=Constraints(distinct=count))
         assert len({*found.schemes.values()} - {KEEP}) <= count
         assert problem.predict(found.schemes).bytes <= 100 + budget
         assert found.cost == best
@@ -146,11 +146,11 @@ def test_two_budgets_at_once_equal_brute_force(costs, data):
     plans = list(every_plan(problem))
     _, (size, _, time) = data.draw(st.sampled_from(plans))  # some plan fits
     best = min(loss for _, (other, loss, slow) in plans if other <= size and slow <= time)
-    found = allocation(problem, 100 + size, objective="loss_increase", limits={"seconds": time})
+    found = best_plan(problem, 100 + size, objective="loss_increase", limits={"seconds": time})
     assert problem.predict(found.schemes).bytes <= 100 + size
     assert found.cost == best
     assert found.bound <= best + 1e-6
-    alone = allocation(problem, time, objective="loss_increase", resource="seconds")
+    alone = best_plan(problem, time, objective="loss_increase", resource="seconds")
     assert alone.cost == min(loss for _, (_, loss, slow) in plans if slow <= time)
     front = pareto_front(problem, resource="seconds")
     assert front.loss[front.within(time)] == alone.cost

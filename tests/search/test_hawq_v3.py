@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paredown.record import MatrixEstimates
-from paredown.search import Problem, allocation
+from paredown.search import Problem, best_plan
 from paredown.specs import Candidate, LayerRef, Scheme, TraceEstimate
 
 MODELS = json.loads((Path(__file__).parents[1] / "reference" / "hawq_v3.json").read_text())["models"]
@@ -56,7 +56,7 @@ def test_the_published_allocation_or_a_better_one(name, key):
     amounts = problem.amounts(resource)
     low, high = (float(np.sum([ends(amount) for amount in amounts])) for ends in (np.min, np.max))
     budget = low + share * (high - low)
-    found = allocation(problem, budget, objective="trace", resource=resource)
+    found = best_plan(problem, budget, objective="trace", resource=resource)
     assert found.bound == found.cost
     bits = "".join("1" if found.schemes[layer] == HIGH else "0" for layer in layers)
     taken = sum(

@@ -1,16 +1,23 @@
 """Candidates and a budget in, plans and the Pareto front out. Plain numbers, no torch."""
 
-from paredown.search.allocation import Allocation, allocate, allocation
+from paredown.search.allocation import Allocation, allocate, best_plan
+from paredown.search.bisection import Lowered, lower_to_target
 from paredown.search.constraints import Constraints, narrowed
 from paredown.search.front import Front, measured_front, pareto_front
+from paredown.search.integer_program import Budget
+from paredown.search.interactions import Interactions, augmented_order, measure_interactions
+from paredown.search.pairwise import allocate_pairs
 from paredown.search.problem import Objective, Prediction, Problem, Score
 from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity
 
 __all__ = [
     "Allocation",
+    "Budget",
     "Constraints",
     "Front",
+    "Interactions",
+    "Lowered",
     "Objective",
     "Prediction",
     "Problem",
@@ -18,8 +25,12 @@ __all__ = [
     "Score",
     "Sensitivity",
     "allocate",
-    "allocation",
+    "allocate_pairs",
+    "augmented_order",
+    "best_plan",
     "bit_operations",
+    "lower_to_target",
+    "measure_interactions",
     "measured_front",
     "narrowed",
     "pareto_front",

@@ -42,7 +42,7 @@ def allocate(
     constraints: Constraints | None = None,
     limits: Mapping[Resource, float] | None = None,
 ) -> dict[str, Scheme]:
-    """Minimise a sum over the groups within a budget; `allocation` says more of the same plan.
+    """Minimise a sum over the groups within a budget; `best_plan` says more of the same plan.
 
     Args:
         problem: The choices.
@@ -57,14 +57,14 @@ def allocate(
         Layer name to scheme, as asked.
 
     Raises:
-        ParedownError: As `allocation`.
+        ParedownError: As `best_plan`.
     """
     asked = constraints or Constraints()
     asked = replace(asked, locked={**asked.locked, **(locked or {})})
-    return dict(allocation(problem, budget, objective=objective, resource=resource, constraints=asked, limits=limits).schemes)
+    return dict(best_plan(problem, budget, objective=objective, resource=resource, constraints=asked, limits=limits).schemes)
 
 
-def allocation(
+def best_plan(
     problem: Problem,
     budget: float,
     *,

@@ -75,7 +75,7 @@ def integer_program(
         constraints.append(LinearConstraint(np.append(np.zeros(count), np.ones(switches))[None], -np.inf, distinct))
     rooms = [budget.most for budget in budgets]
     for _ in range(ROUNDS):
-        limits = [_limit(budget.amounts, room, switches) for budget, room in zip(budgets, rooms, strict=True)]
+        limits = [_limit(Budget(budget.amounts, room), switches) for budget, room in zip(budgets, rooms, strict=True)]
         result = milp(
             np.append(np.concatenate(costs) / scale, np.zeros(switches)),
             integrality=np.ones(count + switches),
@@ -98,12 +98,16 @@ def integer_program(
     raise ParedownError("the integer program keeps exceeding a limit by its tolerance; lower that limit a little")
 
 
-def _limit(amounts: Sequence[np.ndarray], most: float, switches: int) -> LinearConstraint:
-    """Sum of the amounts above the least of each group, in small numbers: the solver's tolerances are absolute."""
-    least = sum(float(amount.min()) for amount in amounts)
-    extra = np.concatenate([amount - amount.min() for amount in amounts]).astype(float)
-    unit = float(np.gcd.reduce(extra.astype(np.int64))) if (extra == np.rint(extra)).all() else float(extra.max()) / 1e6
-    unit = unit or 1.0
-    room = (most - least) / unit
-    whole = (extra == np.rint(extra)).all()
-    return LinearConstraint(np.append(extra / unit, np.zeros(switches))[None], -np.inf, np.floor(room) if whole else room)
+def room_for(budget: Budget) -> tuple[np.ndarray, float]:
+    """Amounts above the least of each group, [all choices], and what may be spent on them, in small numbers: tolerances are absolute."""
+    least = sum(float(amount.min()) for amount in budget.amounts)
+    extra = np.concatenate([amount - amount.min() for amount in budget.amounts]).astype(float)
+    whole = bool((extra == np.rint(extra)).all())
+    unit = (float(np.gcd.reduce(extra.astype(np.int64))) if whole else float(extra.max()) / 1e6) or 1.0
+    room = (budget.most - least) / unit
+    return extra / unit, float(np.floor(room)) if whole else room
+
+
+def _limit(budget: Budget, switches: int) -> LinearConstraint:
+    extra, room = room_for(budget)
+    return LinearConstraint(np.append(extra, np.zeros(switches))[None], -np.inf, room)
