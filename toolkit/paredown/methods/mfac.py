@@ -24,7 +24,7 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.methods import brain_surgeon, checks, moments
-from paredown.methods.brain_surgeon import cut
+from paredown.methods.brain_surgeon import RowBlocks, cut
 from paredown.methods.masks import Pattern
 from paredown.methods.pruning import Pruned
 
@@ -84,7 +84,14 @@ def invert(gradients: Tensor, damping: float) -> InverseFisher:
 
 
 def fisher_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLOCK, damping: float = DAMPING) -> tuple[Tensor, str]:
-    """The damped Fisher of a layer's blocks as `paredown.methods.brain_surgeon` takes it; O(out in m block).
+    """All of `row_blocks` at once, [out, pieces, width, width]."""
+    blocks, note = row_blocks(gradients, shape, block=block, damping=damping)
+    rows = max(1, _CHUNK // (len(_reader(gradients, shape)(0, 1)) * shape[1]))
+    return torch.cat([blocks[start : start + rows] for start in range(0, shape[0], rows)]), note
+
+
+def row_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLOCK, damping: float = DAMPING) -> tuple[RowBlocks, str]:
+    """The damped Fisher of a layer's blocks as `paredown.methods.brain_surgeon` takes it; O(out in m block) each time they are read.
 
     Args:
         gradients: Of the layer's weight.
@@ -93,8 +100,8 @@ def fisher_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = 
         damping: λ relative to the mean of the squared gradients.
 
     Returns:
-        F, [out, pieces, width, width], and what was done about degenerate input. Where no gradient reaches the layer, F is the
-        identity, so that the saliency is half the squared weight.
+        F, and what was done about degenerate input. Where no gradient reaches the layer, F is the identity, so that the saliency is
+        half the squared weight.
 
     Raises:
         ParedownError: If the gradients have another shape or are not finite.
@@ -104,19 +111,23 @@ def fisher_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = 
     pieces = math.ceil(inputs / block)
     read = _reader(gradients, shape)
     first = read(0, 1)
-    blocks, rows = [], max(1, _CHUNK // (len(first) * inputs))
-    for start in range(0, out, rows):
-        part = read(start, min(start + rows, out))
-        part = cut(part.to(torch.promote_types(part.dtype, torch.float32)), pieces)  # [m, rows, pieces, width]
-        columns = part.flatten(1, 2).transpose(0, 1)
-        blocks.append((columns.mT @ columns / len(part)).unflatten(0, (-1, pieces)))
-    fisher = torch.cat(blocks)
-    diagonal = fisher.diagonal(dim1=2, dim2=3)
-    mean = float(diagonal.sum(dtype=torch.float64)) / (out * inputs)
+    rows, dtype = max(1, _CHUNK // (len(first) * inputs)), torch.promote_types(first.dtype, torch.float32)
+    starts = range(0, out, rows)
+    mean = sum(float(read(start, min(start + rows, out)).to(dtype).square().mean(0).sum(dtype=torch.float64)) for start in starts)
+    mean /= out * inputs
     if not math.isfinite(mean):
         raise ParedownError("the gradients hold NaN or infinite values; leave out the samples whose loss is not finite")
-    diagonal += damping * mean if mean > 0 else 1.0
-    return fisher, "" if mean > 0 else "no gradient reaches the layer; weights are compared by magnitude"
+    ridge = damping * mean if mean > 0 else 1.0
+
+    def blocks(start: int, stop: int) -> Tensor:
+        columns = cut(read(start, stop).to(dtype), pieces).flatten(1, 2).transpose(0, 1)  # [rows · pieces, m, width]
+        fisher = (columns.mT @ columns).div_(columns.shape[1])
+        fisher.diagonal(dim1=1, dim2=2).add_(ridge)
+        return fisher.unflatten(0, (-1, pieces))
+
+    width = math.ceil(inputs / pieces)
+    note = "" if mean > 0 else "no gradient reaches the layer; weights are compared by magnitude"
+    return RowBlocks((out, pieces, width, width), dtype, blocks), note
 
 
 def prune(
@@ -131,12 +142,12 @@ def prune(
         weight: [out, in].
         gradients: Of the loss with respect to it.
         pattern: What may be pruned, and how much of it.
-        block: As in `fisher_blocks`.
-        damping: As in `fisher_blocks`.
+        block: As in `row_blocks`.
+        damping: As in `row_blocks`.
         steps: Rounds of pruning, update and new saliencies.
     """
     weight = checks.matrix(weight)
-    blocks, note = fisher_blocks(gradients, (weight.shape[0], weight.shape[1]), block=block, damping=damping)
+    blocks, note = row_blocks(gradients, (weight.shape[0], weight.shape[1]), block=block, damping=damping)
     pruned = brain_surgeon.prune(weight, blocks, pattern, steps=steps)
     return Pruned(pruned.weight, pruned.mask, pruned.loss_increase, note)
 
