@@ -25,8 +25,7 @@ from _rows import Row, interleaved, options, row, show, spent
 from paredown import calibration, models, tasks
 from paredown.curvature.surface import LossSurface
 from paredown.layers import find_layers, weight_of
-from paredown.methods import compress, dequantize, kfac_pruning, mfac
-from paredown.methods.compress import Inputs
+from paredown.methods import Statistics, compress, dequantize, kfac_pruning, mfac
 from paredown.methods.error_feedback import inverse_factor
 from paredown.methods.gptq import gptq
 from paredown.methods.hqq import quantize_hqq
@@ -237,7 +236,7 @@ def families() -> Iterator[Row]:
     ] + [f"int{bits}g{GROUP}{tail}" for bits in (4, 3) for tail in ("-mse", "-gptq", "-gptq+2:4", "-gptq+50%", "-gptq+2:4+eora16")]
 
     def compressed(text: str) -> Callable[[Linear], Tensor]:
-        return lambda layer: dequantize(compress(layer.weight, Scheme.parse(text), Inputs(layer.moment)))
+        return lambda layer: dequantize(compress(layer.weight, Scheme.parse(text), Statistics(layer.moment)))
 
     def surgeon(layer: Linear) -> Tensor:
         gradients = torch.stack([back.T @ inputs for inputs, back in zip(layer.samples, layer.gradients, strict=True)])

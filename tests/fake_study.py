@@ -83,7 +83,12 @@ def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES) ->
         rank = scheme.low_rank.rank if scheme.low_rank else 0
         width = scheme.nominal_bits + 24 / 64
         size = round(layer.parameters * width / 8) + 2 * rank * sum(layer.shape)
-        bits = scheme.weight.bits - 1.5 * (scheme.sparsity is not None) + 0.3 * (scheme.solver != "rtn") + rank / 32
+        bits = (
+            scheme.weight.bits
+            - 1.5 * (scheme.sparsity is not None)
+            + 0.3 * ((scheme.rounding, scheme.criterion) != ("rtn", "magnitude"))
+            + rank / 32
+        )
         loss = _damage(layer, index, bits)
         error = min(1.0, 0.8 * 4.0 ** (2 - bits))
         result.append(Candidate(layer.name, scheme, scheme, size, loss, 0.15 * loss, error, weight_error=2e-5 * error * layer.parameters))

@@ -3,14 +3,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paredown import sensitivity
 from paredown.calibration import Captured, Part
 from paredown.curvature import ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
-from paredown.methods.activations import quantize_per_token
-from paredown.sensitivity import price, shrunk
-from paredown.sizes import layer_bytes
+from paredown.methods.activations import percentile_range, quantize_per_token, quantize_static
+from paredown.sensitivity import price, shrunk, statistics_of
+from paredown.sizes import entry_bytes, fit, layer_bytes, layer_tensors
 from paredown.specs import KEEP, LayerRef, Scheme
+from some_schemes import FAMILIES
 
 LAYER = LayerRef("layer", "linear", "q", "block", (8, 64), "float32")
 SCHEMES = [Scheme.parse(f"int{bits}g32") for bits in (2, 4, 8)]
@@ -73,18 +75,15 @@ def test_a_group_size_that_does_not_divide_is_said_in_the_candidate():
     assert "128" in candidate.note
 
 
-FAMILIES = ["int3g32", "int3g32-gptq", "nf3g32", "int4g32+2:4", "int4g32-gptq+2:4", "2:4-wanda", "50%-sparsegpt", "int3g32+eora4", "svd8:8"]
-
-
 def test_every_family_is_priced_by_what_it_really_changes():
     """Against float64 sums over samples, from the definition."""
     seen, kept = captured(), []
-    schemes = [Scheme.parse(text) for text in FAMILIES]
+    schemes = [fit(scheme, LAYER)[0] for scheme in map(Scheme.parse, FAMILIES) if scheme.activation is None]
     _, *candidates = price(LAYER, weight(), seen, torch.ones(40), schemes, kept.append)
     parts = seen.batches[0][0]
     x = parts.inputs.double().flatten(0, 1)
     made = {one.scheme: one for one in kept}
-    assert set(made) == {scheme for scheme in schemes if scheme.needs_inputs}
+    assert set(made) == {scheme for scheme in schemes if scheme.needs_calibration}
     for candidate in candidates:
         found = made.get(candidate.effective) or compress(weight(), candidate.effective)
         error = (dequantize(found) - weight()).double()
@@ -95,13 +94,17 @@ def test_every_family_is_priced_by_what_it_really_changes():
         assert candidate.bytes == layer_bytes(LAYER, candidate.scheme)
 
 
-def test_rounded_inputs_are_priced_by_what_they_do_to_the_outputs():
+@pytest.mark.parametrize("text", ["int4g32a4", "int4g32a4static"])
+def test_rounded_inputs_are_priced_by_what_they_do_to_the_outputs(text):
     """Against float64 sums over samples, from the definition."""
-    seen, scheme = captured(), Scheme.parse("int4g32a4")
+    seen, scheme = captured(), Scheme.parse(text)
     _, candidate, weights_alone = priced(seen, schemes=[scheme, Scheme.parse("int4g32")])
     part = seen.batches[0][0]
-    compressed = dequantize(compress(weight(), scheme)).double()
-    x, rounded = part.inputs.double(), quantize_per_token(part.inputs, 4).double()
+    compressed = dequantize(compress(weight(), Scheme.parse("int4g32"))).double()
+    whole = (
+        quantize_static(part.inputs, percentile_range(part.inputs), 4) if scheme.activation.static else quantize_per_token(part.inputs, 4)
+    )
+    x, rounded = part.inputs.double(), whole.double()
     change = rounded @ compressed.T - x @ weight().double().T
     full = 0.5 * (part.gradients.double() * change).sum((1, 2)).square()
     per_sample = part.gradients.double().transpose(1, 2) @ x
@@ -112,7 +115,36 @@ def test_rounded_inputs_are_priced_by_what_they_do_to_the_outputs():
     outputs = (x @ weight().double().T).square().sum()
     assert candidate.output_error == pytest.approx(float(change.square().sum() / outputs), rel=1e-4)
     assert candidate.output_error > weights_alone.output_error
-    assert candidate.bytes == weights_alone.bytes
+    stored = sum(tensor.bytes + entry_bytes(tensor) for tensor in layer_tensors(LAYER, scheme) if "input" in tensor.name)
+    assert candidate.bytes == weights_alone.bytes + stored
+    assert (stored > 0) == scheme.activation.static
+
+
+def test_errors_that_do_not_fit_into_memory_together_are_priced_alike(monkeypatch):
+    schemes = [Scheme.parse(text) for text in ("int4g32", "2:4-mfac", "int3g32+2:4-mfac", "int2g32a8", "int4g32-gptq+2:4")]
+    together = priced(captured(), schemes=schemes)
+    monkeypatch.setattr(sensitivity, "ERROR_BYTES", 1)
+    for one, other in zip(together, priced(captured(), schemes=schemes), strict=True):
+        assert one.scheme == other.scheme
+        assert one.loss_increase == pytest.approx(other.loss_increase, rel=1e-5)
+        assert one.output_error == other.output_error
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_statistics_read_in_parts_are_those_of_all_samples(rows, seed):
+    seen = captured(samples=6, seed=seed)
+    mask = torch.rand(6, 3, generator=torch.Generator().manual_seed(seed)) > 0.3
+    mask[:, 0] = True
+    [[part]] = seen.batches
+    gradients = part.gradients * mask[:, :, None]
+    halves = tuple((Part("dense", part.inputs[some], gradients[some], mask[some]),) for some in (slice(4), slice(4, 6)))
+    found, x, g = statistics_of(Captured(LAYER, halves)), part.inputs[mask], gradients[mask]
+    per_sample = gradients.mT @ part.inputs
+    torch.testing.assert_close(found.gradients(8 - rows, 8), per_sample[:, 8 - rows :])
+    torch.testing.assert_close(found.fisher(8), per_sample.square().mean(0))
+    torch.testing.assert_close(found.outputs, (g.T @ g).double() / len(g))
+    assert found.range == percentile_range(x)
 
 
 def test_gptq_is_priced_below_rounding_to_nearest():

@@ -12,18 +12,14 @@ from hypothesis import strategies as st
 from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import layer_state
-from paredown.methods import Inputs, compress
+from paredown.methods import compress
 from paredown.specs import BITS, GROUP_SIZES, KEEP, LayerRef, Scheme, WeightFormat
+from seen_layers import seen
 from some_schemes import any_schemes
 
 
 def layer(out=8, inputs=96, *, kind="linear", dtype="float32", tied_to=()):
     return LayerRef("block.0.fc", kind, "fc1", "block.0", (out, inputs), dtype, tied_to)
-
-
-def seen(inputs, tokens=16):
-    x = torch.randn(tokens, inputs, generator=torch.Generator().manual_seed(inputs))
-    return Inputs(x.T @ x / tokens, tokens)
 
 
 schemes = st.builds(Scheme, st.builds(WeightFormat, st.sampled_from(BITS), st.sampled_from([*GROUP_SIZES, None]), st.booleans()))
@@ -32,7 +28,7 @@ schemes = st.builds(Scheme, st.builds(WeightFormat, st.sampled_from(BITS), st.sa
 @given(st.integers(1, 40), st.integers(1, 200), any_schemes(), st.sampled_from(["linear", "conv1d", "embedding"]), st.booleans())
 def test_bytes_are_those_of_what_is_packed(out, inputs, scheme, kind, tied):
     ref = layer(out, inputs, kind=kind, tied_to=("head",) if tied else ())
-    made = layer_state(ref, compress(torch.randn(out, inputs), sizes.fit(scheme, ref)[0], seen(inputs)))
+    made = layer_state(ref, compress(torch.randn(out, inputs), sizes.fit(scheme, ref)[0], seen(out, inputs)))
     described = sizes.layer_tensors(ref, scheme)
     assert {stored.name: (stored.dtype, stored.shape) for stored in described} == {
         name: (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)) for name, tensor in made.items()
@@ -52,7 +48,7 @@ def test_what_fits_divides_and_is_never_coarser(inputs, scheme):
         assert group <= scheme.weight.group_size
     assert effective.weight.bits == scheme.weight.bits
     assert effective.weight.symmetric == scheme.weight.symmetric
-    assert effective.solver == scheme.solver
+    assert effective.rounding == scheme.rounding
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from paredown.apply import Variants, compress_, stored_tensors
 from paredown.errors import ParedownError
 from paredown.export import best_format, compressed_tensors, load_plan, native, write
 from paredown.layers import find_layers, weight_of
-from paredown.methods import Inputs, compress
+from paredown.methods import compress
 from paredown.models import LoadedModel
 from paredown.specs import KEEP, Plan, Scheme, fused_groups
+from seen_layers import seen
+from some_schemes import FAMILIES
 from tiny_models import CASES
 
 PACKED = ["int2g32sym", "int3g64sym", "int4g16sym", "int5sym", "int6g128sym", "int8g64", "int8sym", "int3sym", "int4g64sym-mse", "keep"]
@@ -104,30 +106,23 @@ def test_the_size_model_is_the_files_size(name, texts, dtype, tmp_path):
         assert (folder / weights).stat().st_size == plan.bytes
 
 
-EVERY = [
-    "nf4g64", "int4g64sym-gptq+2:4", "int3g32+eora4", "50%", "int4g32-mse+30%+svd2:8", "2:4-sparsegpt", "nf3+4:8-wanda+eora3:4",
-    "svd6", "int8g64+eora2", "int2g16sym+25%", "keep", "int8a8", "int4g32a4-gptq+svd2",
-]  # fmt: skip
-
-
 def with_inputs(model):
     """Weights that need their inputs, of inputs that are random and correlated."""
 
     def kept(layer, scheme):
         x = torch.randn(50, layer.shape[1], generator=torch.Generator().manual_seed(len(layer.name))).cumsum(1)
-        inputs = Inputs(x.T @ x / 50, 50)
-        return compress(weight_of(model, layer), scheme, inputs, dtype=getattr(torch, layer.dtype))
+        return compress(weight_of(model, layer), scheme, seen(*layer.shape, x=x), dtype=getattr(torch, layer.dtype))
 
     return kept
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "first"), [("float32", 0), ("bfloat16", 1)])
 @pytest.mark.parametrize("name", ["bert", "gpt2", "qwen2", "whisper"])
-def test_our_own_format_holds_every_scheme_of_the_grammar_to_the_byte(name, dtype, tmp_path):
+def test_our_own_format_holds_every_scheme_of_the_grammar_to_the_byte(name, dtype, first, tmp_path):
     case = CASES[name]
     model = case.build().to(getattr(torch, dtype)).float()
     layers = find_layers(model, dtype=dtype)
-    plan = plan_of(model, layers, EVERY, dtype)
+    plan = plan_of(model, layers, [*FAMILIES[first::2], "keep"], dtype)
     kept = with_inputs(model)
     folder = native.write(loaded(model, dtype), layers, plan, tmp_path / "out", kept)
     assert (folder / native.WEIGHTS).stat().st_size == plan.bytes
@@ -152,9 +147,9 @@ def test_what_gptq_found_is_plain_integers_for_transformers(tmp_path):
     assert relative_error(logits(type(model).from_pretrained(folder), case.inputs()), expected) < 1e-5
 
 
-def test_what_needs_inputs_that_nobody_kept_is_refused(model, layers, tmp_path):
+def test_what_needs_calibration_that_nobody_kept_is_refused(model, layers, tmp_path):
     name = "bert.pooler.dense"
-    with pytest.raises(ParedownError, match=rf"{name} by int4g64-gptq: .*second moment of the layer's inputs, which is not at hand"):
+    with pytest.raises(ParedownError, match=rf"{name} by int4g64-gptq: .*what calibration sees of the layer, which is not at hand"):
         native.write(loaded(model), layers, Plan("tiny", "0" * 16, {name: Scheme.parse("int4g64-gptq")}, 0), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

@@ -17,9 +17,10 @@ from paredown.kernels import reference
 from paredown.kernels.cpu import library
 from paredown.kernels.cpu.weight import KernelWeight, refusal
 from paredown.kernels.packing import pack, unpack
-from paredown.methods import Inputs, compress, dequantize
+from paredown.methods import compress, dequantize
 from paredown.methods.factors import dense_factor
 from paredown.specs import LayerRef, Scheme
+from seen_layers import seen
 from some_schemes import any_schemes
 
 LIBRARY, REASON = library.load()
@@ -33,8 +34,7 @@ def packed(text, shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(shape, generator=generator)
     scheme, _ = sizes.fit(Scheme.parse(text) if isinstance(text, str) else text, LayerRef("fc", "linear", "fc1", "", shape, "float32"))
-    inputs = Inputs(torch.eye(shape[1]), tokens=4 * shape[1]) if scheme.needs_inputs else None
-    return pack(compress(weight, scheme, inputs))
+    return pack(compress(weight, scheme, seen(*shape, seed=seed)))
 
 
 def largest_error(weight, packed, x, precision, bits=8):

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
 from paredown.kernels import pack, pack_codes, reference, unpack, unpack_codes
-from paredown.methods import Inputs, compress, dequantize
-from paredown.methods.activations import quantize_per_token
+from paredown.methods import compress, dequantize
 from paredown.sizes import fit
 from paredown.specs import BITS, LayerRef, Scheme, WeightFormat
 from reference.quantization import pack_row
+from seen_layers import seen
 from some_schemes import any_schemes
 
 
@@ -100,10 +100,8 @@ def test_embedding_looks_up_the_dequantized_rows(case):
 
 def made_of(scheme, out, inputs, seed):
     generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(9, inputs, generator=generator)
     layer = LayerRef("layer", "linear", "fc1", "", (out, inputs), "float32")
-    stats = Inputs(x.T @ x / 9, 9)
-    return compress(torch.randn(out, inputs, generator=generator), fit(scheme, layer)[0], stats)
+    return compress(torch.randn(out, inputs, generator=generator), fit(scheme, layer)[0], seen(out, inputs, seed=seed))
 
 
 @settings(deadline=None)
@@ -116,7 +114,8 @@ def test_every_scheme_comes_back_and_computes(scheme, out, inputs, seed):
     assert found.mask is made.mask is None or torch.equal(found.mask, made.mask)
     assert torch.equal(reference.dequantize(packed), weight)
     x, ids = torch.randn(3, inputs), torch.tensor([0, out - 1])
-    rounded = x if scheme.activation is None else quantize_per_token(x, scheme.activation.bits)
+    assert (packed.round_inputs is None) == (scheme.activation is None)
+    rounded = x if made.round_inputs is None else made.round_inputs(x)
     torch.testing.assert_close(reference.linear(x, packed), rounded @ weight.T, rtol=1e-4, atol=1e-4)
     assert torch.equal(reference.embedding(ids, packed), weight[ids])
 

@@ -26,6 +26,12 @@ def test_a_range_leaves_no_more_outside_than_its_percentiles_and_holds_zero(valu
         assert (found.low, found.high) == (min(*values, 0.0), max(*values, 0.0))
 
 
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), st.integers(1, 20), st.sampled_from([60.0, 99.0, 100.0]))
+def test_parts_have_the_range_of_the_whole(values, size, percentile):
+    whole = torch.tensor(values)
+    assert percentile_range(whole.split(size), percentile) == percentile_range(whole, percentile)
+
+
 def test_outliers_are_clipped():
     values = activations(1000)
     values[0, 0] = 1e4

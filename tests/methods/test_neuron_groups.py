@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
+from paredown.methods.hqq import quantize_hqq
 from paredown.methods.neuron_groups import (
     buckets,
     dequantize_neuron_groups,
@@ -13,6 +14,8 @@ from paredown.methods.neuron_groups import (
     quantize_neuron_groups,
     storage_bits,
 )
+from paredown.methods.quantize import dequantize, quantize
+from paredown.specs import WeightFormat
 from reference.quantization import quantize_group
 
 
@@ -114,3 +117,23 @@ def test_mistakes_are_refused():
         quantize_neuron_groups(torch.ones(6, 4), 1, buckets(6))
     with pytest.raises(ParedownError, match="NaN or infinite"):
         quantize_neuron_groups(torch.full((6, 4), torch.nan), 4, buckets(6))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 4), st.integers(1, 6), st.integers(1, 40), st.sampled_from([2, 3, 4, 8]), st.integers(0, 99))
+def test_a_format_with_neuron_groups_rounds_as_equal_buckets_do(count, neurons, inputs, bits, seed):
+    weight = torch.randn(count * neurons, inputs, generator=torch.Generator().manual_seed(seed))
+    found = quantize(weight, WeightFormat(bits, None, neuron_groups=count))
+    expected = quantize_neuron_groups(weight, bits, buckets(count * neurons, neurons=neurons))
+    assert torch.equal(dequantize(found), dequantize_neuron_groups(expected))
+
+
+@pytest.mark.parametrize("make", [quantize, quantize_hqq, lambda w, f: quantize(w, f, "mse")])
+def test_finer_neuron_groups_of_a_format_err_less(make):
+    weight = torch.randn(48, 96, generator=torch.Generator().manual_seed(1)) * torch.arange(1, 49)[:, None]
+    errors = [
+        float((dequantize(make(weight, WeightFormat(3, None, neuron_groups=count))) - weight).square().sum()) for count in (1, 4, 12, 48)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    alone = dequantize(make(weight, WeightFormat(3, None)))
+    assert torch.equal(dequantize(make(weight, WeightFormat(3, None, neuron_groups=48))), alone)

@@ -6,6 +6,7 @@ import torch
 from paredown.errors import ParedownError
 from paredown.methods import dequantize
 from paredown.methods.sawb import COEFFICIENTS, ZERO_PRESERVING, clip, quantize_sawb, round_to_levels, sawb
+from paredown.specs import WeightFormat
 
 COUNT = 100_000
 QUANTILES = (torch.arange(COUNT, dtype=torch.float64) + 0.5) / COUNT  # data without sampling error
@@ -56,7 +57,7 @@ def test_a_clip_of_the_whole_tensor_is_one_number_that_scales_with_it():
 def test_a_mask_survives_quantizing_and_a_step_of_training(bits):
     weight = weights()
     kept = torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.5
-    quantized = quantize_sawb(weight * kept, bits)
+    quantized = quantize_sawb(weight * kept, WeightFormat(bits, None, True))
     assert (dequantize(quantized)[~kept] == 0).all()
     assert quantized.codes.min() >= 1  # as many codes below zero as above
 
@@ -66,7 +67,7 @@ def test_a_mask_survives_quantizing_and_a_step_of_training(bits):
     assert trained.grad is not None
     stepped = (trained - 0.1 * trained.grad).detach()
     assert (stepped[~kept] == 0).all()
-    assert (dequantize(quantize_sawb(stepped, bits))[~kept] == 0).all()
+    assert (dequantize(quantize_sawb(stepped, WeightFormat(bits, None, True)))[~kept] == 0).all()
 
 
 @pytest.mark.parametrize("bits", ZERO_PRESERVING)
@@ -76,7 +77,7 @@ def test_codes_stand_for_the_rounded_levels(bits):
     rounded = round_to_levels(weight, clip(weight, levels), levels)
     step = clip(weight, levels) / (levels // 2)
     # the file's scale is rounded to float16, which may turn a tie
-    difference = (dequantize(quantize_sawb(weight, bits)) - rounded).abs() / step
+    difference = (dequantize(quantize_sawb(weight, WeightFormat(bits, None, True))) - rounded).abs() / step
     assert ((difference < 0.01) | ((difference - 1).abs() < 0.01)).all()
     assert (difference < 0.01).float().mean() > 0.99
 
@@ -104,7 +105,7 @@ def test_the_gradient_goes_straight_through_everywhere_or_inside_the_clip_alone(
     ],
 )
 def test_odd_weights_give_finite_values_of_the_right_sign(weight, bits):
-    back = dequantize(quantize_sawb(weight, bits))
+    back = dequantize(quantize_sawb(weight, WeightFormat(bits, None, True)))
     assert torch.isfinite(back).all()
     assert (back * weight.float().sign() >= 0).all()
     assert (back[weight == 0] == 0).all()
@@ -113,7 +114,7 @@ def test_odd_weights_give_finite_values_of_the_right_sign(weight, bits):
 def test_mistakes_are_refused():
     with pytest.raises(ParedownError, match="coefficients for 3, 4, 8, 15, 16 levels, got 7"):
         clip(torch.ones(2, 2), 7)
-    with pytest.raises(ParedownError, match="2 or 4 bits, got 8"):
-        quantize_sawb(torch.ones(2, 2), 8)
+    with pytest.raises(ParedownError, match="2 or 4 bits, got int8sym"):
+        quantize_sawb(torch.ones(2, 2), WeightFormat(8, None, True))
     with pytest.raises(ParedownError, match="NaN or infinite"):
-        quantize_sawb(torch.full((2, 2), torch.inf), 4)
+        quantize_sawb(torch.full((2, 2), torch.inf), WeightFormat(4, None, True))

@@ -51,7 +51,7 @@ def test_an_embedding_gets_what_needs_no_inputs_and_it_is_said(mixed):
 
 
 def test_what_needs_the_inputs_is_kept_once_a_layer_and_scheme(mixed):
-    applied = {(c.layer, c.effective) for c in mixed.store.payloads(Candidate) if c.effective.needs_inputs}
+    applied = {(c.layer, c.effective) for c in mixed.store.payloads(Candidate) if c.effective.needs_calibration}
     assert len(variants(mixed)) == len(applied) > 0
 
 

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,8 @@ from paredown.errors import ParedownError
 from paredown.kernels.packing import pack
 from paredown.layers import weight_of
 from paredown.methods import Compressed, compress, dequantize
-from paredown.methods.activations import quantize_per_token
 from paredown.packed_modules import packed_module
-from paredown.specs import KEEP, ActivationFormat, LayerRef, Scheme
+from paredown.specs import KEEP, LayerRef, Scheme
 
 
 def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
@@ -37,7 +37,7 @@ def parameters_of(model: nn.Module, layer: LayerRef) -> list[nn.Parameter]:
 
 Kept = Callable[[LayerRef, Scheme], Compressed | None]
 """Weights that were compressed before, by layer and effective scheme; None where there is none. Asked for the schemes alone that
-need the statistics of a layer's inputs, which nobody has at hand once the calibration is over."""
+need calibration, whose statistics nobody has at hand once it is over."""
 
 
 def compress_layer(weight: Tensor, layer: LayerRef, scheme: Scheme, kept: Kept | None = None) -> Compressed:
@@ -47,7 +47,7 @@ def compress_layer(weight: Tensor, layer: LayerRef, scheme: Scheme, kept: Kept |
         weight: As the module holds it: [out, in], transposed for a ``conv1d``.
         layer: Whose weight it is.
         scheme: What was asked; `paredown.sizes.fit` says what applies.
-        kept: Where to find what the inputs' statistics are needed for.
+        kept: Where to find what calibration is needed for.
 
     Returns:
         What the file holds of [out, in].
@@ -56,7 +56,7 @@ def compress_layer(weight: Tensor, layer: LayerRef, scheme: Scheme, kept: Kept |
         ParedownError: If the weight can't be compressed, or needs statistics and nobody kept it; the layer is named.
     """
     effective, _ = sizes.fit(scheme, layer)
-    if effective.needs_inputs and kept is not None and (made := kept(layer, effective)) is not None:
+    if effective.needs_calibration and kept is not None and (made := kept(layer, effective)) is not None:
         return made
     try:
         return compress(weight.T if layer.kind == "conv1d" else weight, effective, dtype=getattr(torch, layer.dtype))
@@ -81,10 +81,22 @@ def check_names(schemes: Mapping[str, Scheme], layers: Iterable[LayerRef]) -> No
             raise ParedownError(f"expected the name of one of the model's {len(names)} layers, got {name!r}; {hint}")
 
 
+RoundInputs = Callable[[Tensor], Tensor]
+"""A layer's inputs [..., in] to what the layer computes with."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Variant:
+    """A layer under a scheme: its weight as the module holds it, and what is done to its inputs."""
+
+    weight: Tensor
+    round_inputs: RoundInputs | None = None
+
+
 class Variants:
     """One model under many plans: the exactly dequantized weights of a plan, in place for as long as it is measured.
 
-    Schemes that round a layer's inputs are emulated alike: the inputs are put on the grid of each token before the module sees them.
+    Schemes that round a layer's inputs are emulated alike: the inputs are put on their grid before the module sees them.
 
     Tied modules follow the layer that decides for them. Weights that were made once are kept, up to ``max_bytes``; those that
     were not used for longest go first.
@@ -93,7 +105,7 @@ class Variants:
         model: The model; its parameter objects stay, only the data behind them changes.
         layers: The layers that plans decide on.
         max_bytes: Bytes of dequantized weights to keep.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(64, 2, bias=False))
@@ -112,11 +124,11 @@ class Variants:
         self._parameters = {layer.name: parameters_of(model, layer) for layer in layers}
         self._originals = {layer.name: self._parameters[layer.name][0].data for layer in layers}
         self._max_bytes, self._kept = max_bytes, kept
-        self._cache: OrderedDict[tuple[str, Scheme], Tensor] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Scheme], _Variant] = OrderedDict()
         self._bytes = 0
         self._lock = threading.RLock()  # one plan at a time
         self._model = model
-        self._rounding: dict[str, ActivationFormat | None] = {}  # of the layers that a plan is in place for, the innermost one's
+        self._rounding: dict[str, RoundInputs | None] = {}  # of the layers that a plan is in place for, the innermost one's
 
     @contextmanager
     def applied(self, schemes: Mapping[str, Scheme]) -> Iterator[None]:
@@ -135,15 +147,15 @@ class Variants:
         """
         check_names(schemes, self._layers.values())
         with self._lock:
-            weights = {name: self.weight(name, scheme) for name, scheme in schemes.items()}
-            before = [(parameter, parameter.data) for name in weights for parameter in self._parameters[name]]
+            variants = {name: self._variant(name, scheme) for name, scheme in schemes.items()}
+            before = [(parameter, parameter.data) for name in variants for parameter in self._parameters[name]]
             outer = dict(self._rounding)
             handles = [self._round_inputs(name) for name in schemes if name not in outer]
-            self._rounding |= {name: sizes.fit(scheme, self._layers[name])[0].activation for name, scheme in schemes.items()}
+            self._rounding |= {name: variant.round_inputs for name, variant in variants.items()}
             try:
-                for name, weight in weights.items():
+                for name, variant in variants.items():
                     for parameter in self._parameters[name]:
-                        parameter.data = weight
+                        parameter.data = variant.weight
                 yield
             finally:
                 for parameter, data in before:
@@ -156,8 +168,8 @@ class Variants:
         """Let the modules of a layer see rounded inputs while the plan in place says so."""
 
         def rounded(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
-            format = self._rounding.get(name)
-            return None if format is None else (quantize_per_token(arguments[0], format.bits), *arguments[1:])
+            round_inputs = self._rounding.get(name)
+            return None if round_inputs is None else (round_inputs(arguments[0]), *arguments[1:])
 
         layer = self._layers[name]
         return [self._model.get_submodule(path).register_forward_pre_hook(rounded) for path in (name, *layer.tied_to)]
@@ -176,20 +188,24 @@ class Variants:
             ParedownError: If the layer is unknown or can't be compressed.
         """
         check_names({name: scheme}, self._layers.values())
+        return self._variant(name, scheme).weight
+
+    def _variant(self, name: str, scheme: Scheme) -> _Variant:
         layer, original = self._layers[name], self._originals[name]
         effective, _ = sizes.fit(scheme, layer)
         if effective == KEEP:
-            return original
+            return _Variant(original)
         with self._lock:
             key = (name, effective)
             if key not in self._cache:
-                weight = dequantize(compress_layer(original, layer, effective, self._kept))
+                made = compress_layer(original, layer, effective, self._kept)
+                weight = dequantize(made)
                 weight = (weight.T.contiguous() if layer.kind == "conv1d" else weight).to(original.dtype)
-                self._cache[key] = weight
+                self._cache[key] = _Variant(weight, made.round_inputs)
                 self._bytes += weight.nbytes
                 while self._bytes > self._max_bytes and len(self._cache) > 1:
                     _, dropped = self._cache.popitem(last=False)
-                    self._bytes -= dropped.nbytes
+                    self._bytes -= dropped.weight.nbytes
             self._cache.move_to_end(key)
             return self._cache[key]
 
@@ -214,7 +230,7 @@ def compress_(model: nn.Module, layers: Sequence[LayerRef], schemes: Mapping[str
         model: The model; changed in place. What runs afterwards holds the codes, scales and zero points of the exported file.
         layers: The layers that plans decide on.
         schemes: Layer name to scheme; a layer that is absent is kept.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Raises:
         ParedownError: If a layer is unknown, of a kind of module that can't be packed, or can't be compressed.

@@ -132,11 +132,16 @@ def statistics(captured: Captured) -> LayerStats:
     width = layer.shape[1]
     moment, largest, tokens = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width), 0
     for part in (part for parts in captured.batches for part in parts if part.kind == "dense"):
-        rows = _real(part.inputs, part.mask)
+        rows = token_rows(part)
         moment += (rows.T @ rows).double()
         largest = torch.maximum(largest, rows.abs().amax(0))
         tokens += len(rows)
     return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)
+
+
+def token_rows(part: Part) -> Tensor:
+    """The inputs of the real tokens, [tokens, in]."""
+    return _real(part.inputs, part.mask)
 
 
 def _real(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.calibration import Captured, LayerStats, statistics
+from paredown.calibration import Captured, LayerStats, statistics, token_rows
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
-from paredown.methods import Compressed, Inputs, compress, dequantize
-from paredown.methods.activations import quantize_per_token
+from paredown.methods import Compressed, Statistics, compress, dequantize
+from paredown.methods.activations import percentile_range
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
+
+ERROR_BYTES = 256_000_000
+"""Rounding errors of one layer, as large as it is, that are held at once."""
 
 
 def price(
@@ -27,13 +30,15 @@ def price(
 ) -> list[Candidate]:
     """Price the schemes on one layer.
 
+    Schemes of one sparsity are made one after the other, so that their mask is found once. No compressed weight outlives its turn.
+
     Args:
         layer: The layer.
         weight: Its weight, [out, in].
         captured: What it saw.
         units: Counted units of each calibration sample, [samples].
         schemes: Schemes as asked; `KEEP` is added.
-        on_made: Called with each weight that was found with the layer's inputs, which can't be made again without them.
+        on_made: Called with each weight that needs calibration, and can't be made again without it.
 
     Returns:
         The candidates.
@@ -41,63 +46,110 @@ def price(
     Raises:
         ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
     """
-    effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
-    stats = statistics(captured)
-    inputs, dtype = Inputs(stats.input_second_moment, stats.tokens), getattr(torch, layer.dtype)
-    errors: dict[Scheme, Tensor] = {}
-    rounded: dict[Scheme, RoundedInputs] = {}
-    notes: dict[Scheme, str] = {}
-    for scheme in dict.fromkeys(applied for applied, _ in effective.values()):
-        made = compress(weight, scheme, inputs if scheme.needs_inputs else None, dtype=dtype)
-        errors[scheme], notes[scheme] = dequantize(made) - weight, made.note
-        if scheme.activation is not None:
-            rounded[scheme] = rounded_inputs(captured, weight, errors[scheme], scheme.activation.bits)
-        if on_made is not None and scheme.needs_inputs:
-            on_made(made)
-    gradients = PerSampleGradients(captured)
-    diagonal, full = (0.5 * form.double() for form in gradients.forms(list(errors.values())))  # [samples, schemes]
-    for place, scheme in enumerate(errors):
-        if scheme in rounded:
-            along = gradients.products(errors[scheme][None])[:, 0].double()
-            diagonal[:, place] += 0.5 * rounded[scheme].diagonal
-            full[:, place] = 0.5 * (along + rounded[scheme].products).square()
     if not all(torch.isfinite(part.gradients).all() for parts in captured.batches for part in parts):
         raise ParedownError(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
         )
-    means, deviations = shrunk(diagonal, full, units)
-    norm = _output_norm(weight, stats)
-    predicted = {
-        scheme: (
-            float(mean),
-            float(deviation),
-            (rounded[scheme].output_error if scheme in rounded else _output_norm(error, stats)) / norm if norm else 0.0,
-        )
-        for (scheme, error), mean, deviation in zip(errors.items(), means, deviations, strict=True)
-    }
-    sizes = {scheme: float(error.double().square().sum()) for scheme, error in errors.items()}
+    effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
+    stats = statistics(captured)
+    bench = _Bench(layer, weight, captured, units, stats, statistics_of(captured, stats), on_made)
+    distinct = sorted(
+        dict.fromkeys(applied for applied, _ in effective.values()), key=lambda scheme: (scheme.criterion, str(scheme.sparsity))
+    )
+    step = max(1, ERROR_BYTES // (4 * weight.numel()))
+    prices: dict[Scheme, _Price] = {}
+    for start in range(0, len(distinct), step):
+        prices |= bench.prices(distinct[start : start + step])
     candidates = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0)]
-    candidates += [
-        Candidate(
-            layer.name,
-            scheme,
-            applied,
-            layer_bytes(layer, applied),
-            *predicted[applied],
-            "; ".join(filter(None, (note, notes[applied]))),
-            sizes[applied],
-        )
-        for scheme, (applied, note) in effective.items()
-    ]
+    for scheme, (applied, note) in effective.items():
+        found = prices[applied]
+        notes = "; ".join(filter(None, (note, found.note)))
+        numbers = (found.loss_increase, found.loss_increase_sd, found.output_error)
+        candidates.append(Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *numbers, notes, found.weight_error))
     return candidates
+
+
+def statistics_of(captured: Captured, stats: LayerStats | None = None) -> Statistics:
+    """What schemes may ask of a layer, computed when they do, one batch or a few rows at a time.
+
+    A sample's gradient is that of the captured objective in the layer's weight, summed over the tokens of the sample; all samples of
+    the calibration are used. The range of the inputs is that of `percentile_range` over the real tokens.
+
+    Args:
+        captured: What the layer saw.
+        stats: Of the same, where they are at hand.
+    """
+    stats = stats or statistics(captured)
+    parts = [part for batch in captured.batches for part in batch if part.kind == "dense"]
+
+    def output_moment() -> Tensor:
+        total = sum((part.gradients.flatten(0, 1).T @ part.gradients.flatten(0, 1)).double() for part in parts)
+        assert isinstance(total, Tensor)
+        return total / max(stats.tokens, 1)
+
+    return Statistics(
+        stats.input_second_moment,
+        stats.tokens,
+        PerSampleGradients(captured).rows,
+        output_moment,
+        lambda: percentile_range([token_rows(part) for part in parts]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    loss_increase: float
+    loss_increase_sd: float
+    output_error: float
+    weight_error: float
+    note: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Bench:
+    """One layer on which schemes are tried."""
+
+    layer: LayerRef
+    weight: Tensor
+    captured: Captured
+    units: Tensor
+    stats: LayerStats
+    seen: Statistics
+    on_made: Callable[[Compressed], None] | None
+
+    def prices(self, schemes: Sequence[Scheme]) -> dict[Scheme, _Price]:
+        """Of some schemes, whose errors are held together: the gradients of all samples are formed once for all of them."""
+        errors: list[Tensor] = []
+        rounded: dict[int, RoundedInputs] = {}
+        notes: list[str] = []
+        for place, scheme in enumerate(schemes):
+            made = compress(self.weight, scheme, self.seen, dtype=getattr(torch, self.layer.dtype))
+            errors.append(dequantize(made) - self.weight)
+            notes.append(made.note)
+            if (round_inputs := made.round_inputs) is not None:
+                rounded[place] = rounded_inputs(self.captured, self.weight, errors[place], round_inputs)
+            if self.on_made is not None and scheme.needs_calibration:
+                self.on_made(made)
+        diagonal, full = (0.5 * form.double() for form in PerSampleGradients(self.captured).forms(errors))  # [samples, schemes]
+        for place, inputs in rounded.items():
+            diagonal[:, place] += 0.5 * inputs.diagonal
+            full[:, place] = 0.5 * inputs.products.square()
+        means, deviations = shrunk(diagonal, full, self.units)
+        norm = _output_norm(self.weight, self.stats)
+        prices: dict[Scheme, _Price] = {}
+        for place, (scheme, error) in enumerate(zip(schemes, errors, strict=True)):
+            outputs = rounded[place].output_error if place in rounded else _output_norm(error, self.stats)
+            size = float(error.double().square().sum())
+            prices[scheme] = _Price(float(means[place]), float(deviations[place]), outputs / norm if norm else 0.0, size, notes[place])
+        return prices
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RoundedInputs:
-    r"""What rounding a layer's inputs adds to the change \(\Delta W x\) of its outputs: \(\hat W e\), \(e = \hat x - x\).
+    r"""What a compressed layer that rounds its inputs does: its outputs change by \(\Delta W x + \hat W e\), \(e = \hat x - x\).
 
     Attributes:
-        products: \(\sum_t g_t \cdot \hat W e_t\) of each sample, [samples], float64.
+        products: \(\sum_t g_t \cdot (\Delta W x_t + \hat W e_t)\) of each sample, [samples], float64.
         diagonal: \(\sum_{t,j} (\hat W^T g_t)_j^2 e_{tj}^2\) of each sample, as if the errors were independent, [samples], float64.
         output_error: \(E\|\hat W \hat x - W x\|^2\) over real tokens.
     """
@@ -107,14 +159,14 @@ class RoundedInputs:
     output_error: float
 
 
-def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, bits: int) -> RoundedInputs:
-    """See what a layer does when its inputs are rounded to each token's grid.
+def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, round_inputs: Callable[[Tensor], Tensor]) -> RoundedInputs:
+    """See what a layer does when its inputs are rounded.
 
     Args:
         captured: What the layer saw.
         weight: W, [out, in].
         error: Ŵ - W, [out, in].
-        bits: Width of an input.
+        round_inputs: Inputs [..., in] to the nearest values of their grid.
     """
     compressed = weight + error
     products, diagonal, squares, tokens = [], [], 0.0, 0
@@ -122,11 +174,10 @@ def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, bits: int)
         product = torch.zeros(len(parts[0].inputs), dtype=torch.float64)
         squared = product.clone()
         for part in parts:
-            rounding = quantize_per_token(part.inputs, bits) - part.inputs
-            seen = (part.gradients @ compressed) * rounding
-            product += seen.sum((1, 2)).double()
-            squared += seen.square().sum((1, 2)).double()
-            change = rounding @ compressed.T + part.inputs @ error.T
+            rounding = round_inputs(part.inputs) - part.inputs
+            change = (rounding @ compressed.T).add_(part.inputs @ error.T)
+            product += torch.einsum("sto,sto->s", part.gradients, change).double()
+            squared += ((part.gradients @ compressed) * rounding).square_().sum((1, 2)).double()
             real = change.flatten(0, 1) if part.mask is None else change[part.mask]
             squares += float(real.square().sum(dtype=torch.float64))
             tokens += len(real)

@@ -28,6 +28,19 @@ scale of the tensor:
     weight_scale_scale float32 [ceil(out in / (256 g))]
     weight_scale_offset float32 [1]
 
+MXFP4 and NVFP4 have a scale for each block of 32 and 16 inputs, a power of two (E8M0) and a float of 8 bits (E4M3), the latter with a
+float32 for the tensor: 4.25 and 4.5 bits a weight. Where n groups of output neurons share their scales there are n of them:
+
+    weight_scale       uint8   [out, in / 32]                  (mxfp4)
+    weight_scale       float8_e4m3fn [out, in / 16]            (nvfp4)
+    weight_global_scale float32 [1]                            (nvfp4)
+    weight_scale       float16 [n, 1]                          (int4n128, with weight_zero_point int32 [ceil(n b / 32), 1])
+
+Inputs that are rounded in a static range have its scale and zero point beside the weight:
+
+    input_scale        float16 [1]
+    input_zero_point   uint8   [1]
+
 Of a pruned weight the kept codes are stored, one after the other, and one bit a weight says which they are; so 4 bits at 2:4 are 3
 bits a weight, before scales. Where every row keeps as many (n:m), each row is packed for itself; otherwise there is one stream, and
 each row's place in it. Without a number format the kept numbers have the checkpoint's own dtype.
@@ -57,6 +70,8 @@ from dataclasses import dataclass, replace
 
 from paredown.errors import ParedownError
 from paredown.specs import GROUP_SIZES, KEEP, LayerRef, Scheme, WeightFormat
+from paredown.specs.scheme_parts import BLOCKS
+from paredown.specs.schemes import SOLVED
 
 BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2,
@@ -102,9 +117,14 @@ class StoredTensor:
 def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
     """The scheme that a layer really gets.
 
-    A group size must divide the layer's inputs. Where the asked one does not, the largest allowed one that does is taken, and
-    where none does, each output channel has one scale. A rank is at most that of the weight. Embeddings are not multiplied with
-    inputs: what needs the inputs' second moment is replaced there by its nearest relative that does not.
+    - A group size must divide the layer's inputs. Where the asked one does not, the largest allowed one that does is taken, and
+      where none does, each output channel has one scale.
+    - So must the blocks of MXFP4 and NVFP4, which have no other size. MXFP4 is replaced by NVFP4, with blocks half as long, and that by
+      NormalFloat of 4 bits.
+    - Neuron groups must divide the output channels: the next number that does is taken, at most one for each channel.
+    - A rank is at most that of the weight.
+    - Embeddings are not multiplied with inputs: what needs those, or the gradients of a matrix product, is replaced there by its
+      nearest relative that does not.
 
     Args:
         scheme: What was asked.
@@ -121,33 +141,50 @@ def fit(scheme: Scheme, layer: LayerRef) -> tuple[Scheme, str]:
         'int4g32'
     """
     notes: list[str] = []
-    solver, low_rank = scheme.solver, scheme.low_rank
-    if layer.kind == "embedding" and scheme.needs_inputs:
-        solver = "mse" if solver in ("gptq", "mse") else "rtn"
-        low_rank = low_rank and replace(low_rank, kind="svd")
-        taken = " and ".join(
-            name
-            for name, used in (
-                ("magnitude", scheme.solver in ("wanda", "sparsegpt")),
-                ("mse", scheme.solver == "gptq"),
-                ("svd", scheme.low_rank is not None and scheme.low_rank.kind == "eora"),
-            )
-            if used
-        )
-        notes.append(f"the rows of an embedding are looked up and have no input second moment; {taken} instead")
-    activation = None if layer.kind == "embedding" else scheme.activation
-    if activation != scheme.activation:
-        notes.append("the rows of an embedding are looked up, so that there are no inputs to round; its weights are")
+    if layer.kind == "embedding":
+        scheme, notes = _fit_lookup(scheme)
+    weight, low_rank = scheme.weight, scheme.low_rank
     if low_rank is not None and low_rank.rank > min(layer.shape):
         notes.append(f"rank {low_rank.rank} is more than {list(layer.shape)} has; {min(layer.shape)} is used")
         low_rank = replace(low_rank, rank=min(layer.shape))
-    weight, note = _fit_group(scheme.weight, layer.shape[1])
-    notes += [note] if note else []
-    return (Scheme(weight, solver, scheme.sparsity, low_rank, activation) if notes else scheme), "; ".join(notes)
+    if weight is not None:
+        weight, note = _fit_format(weight, *layer.shape)
+        notes += [note] if note else []
+    return replace(scheme, weight=weight, low_rank=low_rank), "; ".join(notes)
 
 
-def _fit_group(weight: WeightFormat | None, inputs: int) -> tuple[WeightFormat | None, str]:
-    if weight is None or weight.group_size is None or inputs % weight.group_size == 0:
+def _fit_lookup(scheme: Scheme) -> tuple[Scheme, list[str]]:
+    """A scheme without what the inputs of a layer are needed for."""
+    notes: list[str] = []
+    if scheme.activation is not None:
+        scheme = replace(scheme, activation=None)
+        notes.append("the rows of an embedding are looked up, so that there are no inputs to round; its weights are")
+    if not scheme.needs_calibration:
+        return scheme, notes
+    taken: list[str] = []
+    rounding, low_rank = scheme.rounding, scheme.low_rank
+    if scheme.criterion != "magnitude":
+        taken.append("magnitude")
+    if rounding in SOLVED:
+        rounding = "mse"
+        taken.append("mse")
+    if low_rank is not None and low_rank.kind != "svd":
+        low_rank = replace(low_rank, kind="svd")
+        taken.append("svd")
+    notes.insert(0, f"the rows of an embedding are looked up and have no input second moment; {' and '.join(taken)} instead")
+    return replace(scheme, rounding=rounding, criterion="magnitude", low_rank=low_rank), notes
+
+
+def _fit_format(weight: WeightFormat, out: int, inputs: int) -> tuple[WeightFormat, str]:
+    if weight.kind in BLOCKS and inputs % BLOCKS[weight.kind]:
+        replacement = WeightFormat(4, 16, kind="nvfp") if inputs % BLOCKS["nvfp"] == 0 else WeightFormat(4, None, kind="nf")
+        return replacement, f"the blocks of {BLOCKS[weight.kind]} of {weight} do not divide the {inputs} inputs; {replacement} is used"
+    if weight.neuron_groups is not None and out % weight.neuron_groups:
+        count = next((count for count in range(weight.neuron_groups, out) if out % count == 0), out)
+        return replace(
+            weight, neuron_groups=count
+        ), f"{weight.neuron_groups} groups do not divide the {out} output channels; {count} are used"
+    if weight.group_size is None or inputs % weight.group_size == 0:
         return weight, ""
     group = max((size for size in GROUP_SIZES if inputs % size == 0), default=None)
     taken = "one scale for each output channel" if group is None else str(group)
@@ -176,12 +213,12 @@ def layer_tensors(layer: LayerRef, scheme: Scheme) -> tuple[StoredTensor, ...]:
     weight = scheme.weight
     if not is_packed(layer, scheme):
         assert weight is not None
-        groups = _groups(weight, inputs)
+        shape = scale_shape(weight, out, inputs)
         tensors = [StoredTensor(f"{layer.name}.weight", "int8", (out, inputs))]
         for name in (layer.name, *layer.tied_to):
-            tensors.append(StoredTensor(f"{name}.weight_scale", "float16", (out, groups)))
+            tensors.append(StoredTensor(f"{name}.weight_scale", "float16", shape))
             if not weight.symmetric:
-                tensors.append(StoredTensor(f"{name}.weight_zero_point", "int8", (out, groups)))
+                tensors.append(StoredTensor(f"{name}.weight_zero_point", "int8", shape))
         return tuple(tensors)
     return tuple(replace(tensor, name=f"{layer.name}.{tensor.name}") for tensor in packed_tensors(layer.shape, scheme, layer.dtype))
 
@@ -213,6 +250,8 @@ def packed_tensors(shape: tuple[int, int], scheme: Scheme, dtype: str) -> tuple[
     if scheme.low_rank is not None:
         for side, width in (("left", out), ("right", inputs)):
             tensors += factor_tensors(f"weight_{side}", (scheme.low_rank.rank, width), scheme.low_rank.bits)
+    if scheme.activation is not None and scheme.activation.static:
+        tensors += [StoredTensor("input_scale", "float16", (1,)), StoredTensor("input_zero_point", "uint8", (1,))]
     return (*tensors, StoredTensor("weight_shape", "int64", (2,)))
 
 
@@ -226,23 +265,28 @@ def factor_tensors(name: str, shape: tuple[int, int], bits: int) -> tuple[Stored
 
 def factor_format(shape: tuple[int, int], bits: int) -> WeightFormat | None:
     """How the numbers of a factor [rank, out or in] are stored; None for float16."""
-    return None if bits == 16 else _fit_group(WeightFormat(bits), shape[1])[0]
+    return None if bits == 16 else _fit_format(WeightFormat(bits), *shape)[0]
 
 
 def _scales(name: str, weight: WeightFormat, out: int, inputs: int) -> list[StoredTensor]:
-    groups = _groups(weight, inputs)
+    rows, groups = scale_shape(weight, out, inputs)
+    if weight.kind == "mxfp":
+        return [StoredTensor(f"{name}_scale", "uint8", (rows, groups))]
+    if weight.kind == "nvfp":
+        return [StoredTensor(f"{name}_scale", "float8_e4m3fn", (rows, groups)), StoredTensor(f"{name}_global_scale", "float32", (1,))]
     if weight.kind == "nf":
         return [
-            StoredTensor(f"{name}_scale", "uint8", (out, groups)),
-            StoredTensor(f"{name}_scale_scale", "float32", (-(-out * groups // SCALE_GROUP),)),
+            StoredTensor(f"{name}_scale", "uint8", (rows, groups)),
+            StoredTensor(f"{name}_scale_scale", "float32", (-(-rows * groups // SCALE_GROUP),)),
             StoredTensor(f"{name}_scale_offset", "float32", (1,)),
         ]
-    scales = [StoredTensor(f"{name}_scale", "float16", (out, groups))]
-    return scales if weight.symmetric else [*scales, StoredTensor(f"{name}_zero_point", "int32", (words(out, weight.bits), groups))]
+    scales = [StoredTensor(f"{name}_scale", "float16", (rows, groups))]
+    return scales if weight.symmetric else [*scales, StoredTensor(f"{name}_zero_point", "int32", (words(rows, weight.bits), groups))]
 
 
-def _groups(weight: WeightFormat, inputs: int) -> int:
-    return 1 if weight.group_size is None else inputs // weight.group_size
+def scale_shape(weight: WeightFormat, out: int, inputs: int) -> tuple[int, int]:
+    """Scales of a weight [out, in]: runs of output channels, and groups of inputs."""
+    return weight.neuron_groups or out, 1 if weight.group_size is None else inputs // weight.group_size
 
 
 def header_entry(tensor: StoredTensor, start: int, end: int) -> str:

@@ -209,7 +209,7 @@ def _order(scheme: Scheme) -> tuple[float, bool, float, bool, str, str]:
     if scheme.weight is None:
         return (float("inf"), scheme == KEEP, 0.0, False, "", str(scheme))
     group = -float(scheme.weight.group_size or 10**9)
-    return (scheme.weight.bits, not is_simple(scheme), group, scheme.weight.symmetric, scheme.solver, str(scheme))
+    return (scheme.weight.bits, not is_simple(scheme), group, scheme.weight.symmetric, scheme.rounding, str(scheme))
 
 
 def _distance(scheme: Scheme, like: Scheme) -> tuple[float | bool, ...]:
@@ -221,6 +221,10 @@ def _distance(scheme: Scheme, like: Scheme) -> tuple[float | bool, ...]:
         abs((rank.rank if rank else 0) - (like.low_rank.rank if like.low_rank else 0)),
         rank != like.low_rank,
         scheme.activation != like.activation,
-        *((getattr(scheme.weight, name, None) != getattr(like.weight, name, None)) for name in ("kind", "group_size", "symmetric")),
-        scheme.solver != like.solver,
+        *(
+            (getattr(scheme.weight, name, None) != getattr(like.weight, name, None))
+            for name in ("kind", "group_size", "neuron_groups", "symmetric")
+        ),
+        scheme.rounding != like.rounding,
+        scheme.criterion != like.criterion,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paredown.specs import KEEP, Scheme
+from paredown.specs import KEEP, Scheme, WeightFormat, usual_criterion
 
 
 def bits_of(scheme: Scheme) -> int | None:
@@ -14,7 +14,28 @@ def bits_of(scheme: Scheme) -> int | None:
 
 def is_simple(scheme: Scheme) -> bool:
     """Whether its bits say what is done: integer codes, each rounded for itself, and nothing else."""
-    return scheme.is_plain and not scheme.needs_inputs
+    return scheme.is_plain and not scheme.needs_calibration
+
+
+_KINDS = {"int": "", "nf": " NormalFloat", "mxfp": " MXFP4", "nvfp": " NVFP4"}
+_ROUNDINGS = {"mse": "clip search", "sawb": "SAWB", "gptq": "GPTQ", "hqq": "HQQ", "signround": "SignRound"}
+_CRITERIA = {
+    "magnitude": "by magnitude",
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "fisher": "diagonal Fisher",
+    "mfac": "M-FAC",
+    "kfac": "K-FAC",
+}
+_FACTORS = {"eora": "EoRA", "svd": "SVD", "lq": "LQ-LoRA"}
+
+
+def _groups(format_: WeightFormat) -> str:
+    if format_.neuron_groups is not None:
+        return f"{format_.neuron_groups} neuron groups"
+    if format_.group_size is None:
+        return "per channel"
+    return f"{'groups' if format_.kind in ('int', 'nf') else 'blocks'} of {format_.group_size}"
 
 
 def describe(scheme: Scheme) -> str:
@@ -25,26 +46,29 @@ def describe(scheme: Scheme) -> str:
         ('4 bit, groups of 64', '8 bit, per channel, symmetric, clip search')
         >>> describe(Scheme.parse("nf3g64+2:4-wanda+eora16:8")), describe(Scheme.parse("svd8"))
         ('3 bit NormalFloat, groups of 64, Wanda, 2 of 4 kept, EoRA of rank 16 at 8 bit', 'SVD of rank 8')
+        >>> describe(Scheme.parse("nvfp4a8static")), describe(Scheme.parse("int3n128-gptq+50%-mfac"))
+        ('4 bit NVFP4, blocks of 16, inputs at 8 bit in a static range', '3 bit, 128 neuron groups, GPTQ, M-FAC, 50% zeros')
     """
     if scheme == KEEP:
         return "kept as it is"
     parts = ["numbers of the checkpoint"] if scheme.sparsity or scheme.weight else []
     if scheme.weight is not None:
         format_ = scheme.weight
-        kind = "" if format_.kind == "int" else " NormalFloat"
-        parts = [f"{format_.bits} bit{kind}", "per channel" if format_.group_size is None else f"groups of {format_.group_size}"]
+        parts = [f"{format_.bits} bit{_KINDS[format_.kind]}", _groups(format_)]
         if format_.symmetric:
             parts.append("symmetric")
     if scheme.activation is not None:
-        parts.append(f"inputs at {scheme.activation.bits} bit")
-    if scheme.solver != "rtn":
-        parts.append({"mse": "clip search", "gptq": "GPTQ", "wanda": "Wanda", "sparsegpt": "SparseGPT"}[scheme.solver])
+        parts.append(f"inputs at {scheme.activation.bits} bit{' in a static range' * scheme.activation.static}")
+    if scheme.rounding != "rtn":
+        parts.append(_ROUNDINGS[scheme.rounding])
+    if scheme.sparsity is not None and scheme.criterion != usual_criterion(scheme.rounding):
+        parts.append(_CRITERIA[scheme.criterion])
     if scheme.sparsity is not None:
         pair = scheme.sparsity.n_of_m
         parts.append(f"{scheme.sparsity} zeros" if pair is None else f"{pair[0]} of {pair[1]} kept")
     if scheme.low_rank is not None:
         width = "" if scheme.low_rank.bits == 16 else f" at {scheme.low_rank.bits} bit"
-        parts.append(f"{'EoRA' if scheme.low_rank.kind == 'eora' else 'SVD'} of rank {scheme.low_rank.rank}{width}")
+        parts.append(f"{_FACTORS[scheme.low_rank.kind]} of rank {scheme.low_rank.rank}{width}")
     return ", ".join(parts)
 
 

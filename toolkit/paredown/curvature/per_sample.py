@@ -62,6 +62,18 @@ class PerSampleGradients:
             for start in range(0, len(parts[0].inputs), step):
                 yield functools.reduce(Tensor.add_, (_dense(part, slice(start, start + step), rows) for part in parts))
 
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Some output rows of all P, [rows of draws and samples, stop - start, in]; no P exists whole."""
+        like = self.captured.batches[0][0].gradients
+        block = like.new_empty(len(self.draws) * self.samples, stop - start, self.captured.layer.shape[1])
+        at = 0
+        for parts in (parts for captured in self.draws for parts in captured.batches):
+            target = block[at : at + len(parts[0].inputs)]
+            for index, part in enumerate(parts):
+                _rows_of(part, start, target, add=index > 0)
+            at += len(target)
+        return block
+
     def products(self, vectors: Tensor) -> Tensor:
         r"""\(\langle P_s, V \rangle = \sum_t g_t \cdot V a_t\), without forming any P: [k, out, in] to [rows, k].
 
@@ -184,13 +196,7 @@ class PerSampleGradients:
         step = max(1, limit_bytes // (like.element_size() * count * width))
         gram = torch.zeros(count, count, dtype=torch.float64, device=like.device)
         for start in range(0, rows, step):
-            block = like.new_empty(count, min(step, rows - start), width)
-            at = 0
-            for parts in (parts for captured in self.draws for parts in captured.batches):
-                target = block[at : at + len(parts[0].inputs)]
-                for index, part in enumerate(parts):
-                    _rows_of(part, start, target, add=index > 0)
-                at += len(target)
+            block = self.rows(start, min(start + step, rows))
             flat = block.flatten(1)
             gram += flat @ flat.T
         return gram

@@ -45,7 +45,7 @@ def write_folder(
         weights: Name of the weights' file.
         config: From the model's own ``config.json`` to the one that is written.
         check: Reloads the folder, and raises if it does not hold what it should.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Returns:
         The folder.
@@ -95,7 +95,7 @@ def file_tensors(
         loaded: The uncompressed model.
         layers: Its layers.
         plan: What is done to them.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Returns:
         Everything that is fixed, then the layers in model order. All layers are compressed here, before a byte is written.

@@ -40,6 +40,9 @@ from paredown.specs import KEEP, LayerRef, Plan, Scheme, WeightFormat, fused_gro
 WEIGHTS = "model.safetensors"
 
 
+_KINDS = {"int": "scales of neuron groups", "nf": "NormalFloat", "mxfp": "MXFP4 in our layout", "nvfp": "NVFP4 in our layout"}
+
+
 def refusal(layer: LayerRef, scheme: Scheme) -> str:
     """Why plain transformers could not load a layer under a scheme; empty where it can. For choosing candidates, too."""
     applied = sizes.fit(scheme, layer)[0]
@@ -48,7 +51,7 @@ def refusal(layer: LayerRef, scheme: Scheme) -> str:
         return ""
     if not applied.is_plain or weight is None:
         parts = {"low-rank factors": applied.low_rank, "pruned weights": applied.sparsity, "rounded inputs": applied.activation}
-        part = next((part for part, used in parts.items() if used), "NormalFloat")
+        part = next((part for part, used in parts.items() if used), _KINDS[weight.kind] if weight else "")
         return f"transformers loads no {part}, as {applied} has; choose integers alone, such as int4g64sym, or the export format paredown"
     if layer.kind == "conv1d":
         return "transformers loads no compressed Conv1D; keep the layer"
@@ -167,7 +170,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         layers: Its layers.
         plan: What is done to them; at least one layer is compressed.
         folder: Where; an empty folder or an earlier export is replaced.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Returns:
         The folder: config, weights, processor and plan. Load it with ``AutoModelFor....from_pretrained(folder)``.

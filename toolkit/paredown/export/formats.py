@@ -32,7 +32,7 @@ def write(
         folder: Where; an empty folder or an earlier export is replaced.
         format: ``compressed-tensors`` for plain transformers, ``paredown`` for `paredown.export.native.load`.
 
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs (`Study.export` has them).
+        kept: Weights that were compressed before, for schemes that need calibration (`Study.export` has them).
 
     Returns:
         The folder.

@@ -1,8 +1,9 @@
 """Paredown's own checkpoint: every plan, with embeddings, shared tensors, zero points and ``Conv1D`` at every width.
 
-Where a compressed-tensors checkpoint can hold a layer, the tensors have the same names, layouts and size; NormalFloat, pruned and
-low-rank weights have tensors of their own (`paredown.sizes`). What differs is who reads it: `load` builds the packed modules. The weights' file has another name, so that plain transformers stops at once instead of making up
-the weights that it does not understand.
+Where a compressed-tensors checkpoint can hold a layer, the tensors have the same names, layouts and size; other number formats,
+pruned and low-rank weights have tensors of their own (`paredown.sizes`). What differs is who reads it: `load` builds the packed
+modules. The weights' file has another name, so that plain transformers stops at once instead of making up the weights that it does
+not understand.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         layers: Its layers.
         plan: What is done to them.
         folder: Where; an empty folder or an earlier export is replaced.
-        kept: Weights that were compressed before, for schemes that need the statistics of the inputs.
+        kept: Weights that were compressed before, for schemes that need calibration.
 
     Returns:
         The folder: config, weights, processor and plan. Load it with `load`.
@@ -150,11 +151,11 @@ def _place(model: nn.Module, name: str, holders: Mapping[str, list[str]], asked:
 
 
 _NUMBERS = ("weight", "weight_packed", "weight_values")
-_SCALES = ("_scale", "_zero_point", "_scale_scale", "_scale_offset")
+_SCALES = ("_scale", "_zero_point", "_scale_scale", "_scale_offset", "_global_scale")
 _FACTORS = ("weight_left", "weight_right", "weight_left_packed", "weight_right_packed")
 _PARTS = (
     *_NUMBERS,
-    *("weight_mask", "weight_offsets", "weight_shape"),
+    *("weight_mask", "weight_offsets", "weight_shape", "input_scale", "input_zero_point"),
     *_FACTORS,
     *(f"{name}{part}" for name in ("weight", "weight_left", "weight_right") for part in _SCALES),
 )
@@ -184,10 +185,9 @@ def _packed(name: str, path: str, module: nn.Module, asked: Scheme, own: Mapping
 def _of_bytes(layer: LayerRef, scheme: Scheme, found: Mapping[str, Tensor]) -> Packed:
     """Of a plain weight that is stored ``int-quantized``."""
     assert scheme.weight is not None
-    out, inputs = layer.shape
-    groups = 1 if scheme.weight.group_size is None else inputs // scheme.weight.group_size
+    expected = sizes.scale_shape(scheme.weight, *layer.shape)
     scales, zeros = found.get("weight_scale"), found.get("weight_zero_point")
-    if scales is None or tuple(scales.shape) != (out, groups) or (zeros is None) != scheme.weight.symmetric:
+    if scales is None or tuple(scales.shape) != expected or (zeros is None) != scheme.weight.symmetric:
         raise _other(layer.name, scheme)
     numbers = Quantized(_unsigned(found["weight"]), scales, None if zeros is None else _unsigned(zeros), scheme.weight)
     return pack(Compressed(scheme, layer.shape, numbers))

@@ -155,14 +155,16 @@ def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | N
     if why := refusal(packed):
         raise _UnfitError(why)
     weight = KernelWeight(packed, isa)
-    bits = 8 if packed.scheme.activation is None else packed.scheme.activation.bits
-    rounded = precision == "int8" and "table" in weight.tensors  # codes of a table are multiplied as bf16, with inputs rounded before
-    used: Precision = "bf16" if rounded else precision
+    format, round_inputs = packed.scheme.activation, packed.round_inputs
+    bits = 8 if format is None else format.bits
+    # codes of a table, and inputs on a grid with a zero point, are multiplied as bf16, with inputs rounded before
+    rounded = (format is not None and format.static) or (precision == "int8" and "table" in weight.tensors)
+    used: Precision = "bf16" if rounded and precision == "int8" else precision
     if used == "bf16" and not weight.isa.bf16:
         used = "float32"
 
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-        x = quantize_per_token(x, bits) if rounded else x
+        x = (round_inputs(x) if round_inputs else quantize_per_token(x, bits)) if rounded else x
         return weight.linear(x, bias, activation, precision=used, input_bits=bits)
 
     inputs = {"int8": f"int{bits} inputs", "bf16": "bfloat16 inputs", "float32": "float32 inputs"}[used]
@@ -197,10 +199,10 @@ def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str
 
 def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> _Prepared:
     weight = reference.dequantize(packed).to(dtype)
-    format = packed.scheme.activation
+    round_inputs = packed.round_inputs
 
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-        x = x if format is None else quantize_per_token(x, format.bits)
+        x = x if round_inputs is None else round_inputs(x)
         return _ACTIVATIONS[activation](functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype)))
 
     return (

@@ -7,7 +7,7 @@ are there (`paredown.sizes` has the whole layout).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +16,10 @@ from torch import Tensor
 from paredown import sizes
 from paredown.errors import ParedownError
 from paredown.methods import Compressed, Quantized
-from paredown.methods.compress import Numbers, normal_float_format
+from paredown.methods.activations import StaticGrid
+from paredown.methods.compress import Numbers, input_rounding, microscaling_kind, normal_float_format
 from paredown.methods.factors import StoredFactors
+from paredown.methods.microscaling import Microscaled
 from paredown.methods.normal_float import NormalFloat
 from paredown.specs import Scheme, WeightFormat
 
@@ -41,6 +43,11 @@ class Packed:
         """Bytes of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
+    @property
+    def round_inputs(self) -> Callable[[Tensor], Tensor] | None:
+        """What the layer does to its inputs [..., in]; None where it takes them as they come."""
+        return input_rounding(self.scheme.activation, _static_grid(self))
+
 
 def pack(made: Compressed) -> Packed:
     """Pack a compressed weight: the same numbers in words, pruned ones left out."""
@@ -51,7 +58,7 @@ def pack(made: Compressed) -> Packed:
         if isinstance(made.numbers, Tensor):
             tensors["weight_values"] = kept
         else:
-            tensors["weight_packed"] = pack_codes(kept, made.numbers.format.bits)
+            tensors["weight_packed"] = pack_codes(kept, _bits(made.numbers))
             tensors |= _packed_scales("weight", made.numbers)
     if made.mask is not None:
         tensors["weight_mask"] = pack_codes(made.mask.to(torch.uint8), 1)
@@ -65,6 +72,8 @@ def pack(made: Compressed) -> Packed:
             else:
                 tensors[f"{name}_packed"] = pack_codes(factor.codes, factor.format.bits)
                 tensors |= _packed_scales(name, factor)
+    if made.inputs is not None:
+        tensors |= {"input_scale": made.inputs.scale, "input_zero_point": made.inputs.zero_point}
     return Packed(tensors, made.scheme, made.shape)
 
 
@@ -79,7 +88,18 @@ def unpack(packed: Packed) -> Compressed:
             for side, width in zip(("left", "right"), shape, strict=True)
         )
         factors = StoredFactors(left, right)
-    return Compressed(scheme, shape, _numbers(packed, mask), mask, factors)
+    return Compressed(scheme, shape, _numbers(packed, mask), mask, factors, _static_grid(packed))
+
+
+def _static_grid(packed: Packed) -> StaticGrid | None:
+    format, tensors = packed.scheme.activation, packed.tensors
+    if format is None or not format.static:
+        return None
+    return StaticGrid(tensors["input_scale"], tensors["input_zero_point"], format.bits)
+
+
+def _bits(numbers: Quantized | NormalFloat | Microscaled) -> int:
+    return 4 if isinstance(numbers, Microscaled) else numbers.format.bits
 
 
 def _numbers(packed: Packed, mask: Tensor | None) -> Numbers | None:
@@ -96,9 +116,15 @@ def _numbers(packed: Packed, mask: Tensor | None) -> Numbers | None:
         scales = (tensors["weight_scale"], tensors["weight_scale_scale"], tensors["weight_scale_offset"].squeeze(0))
         zero = torch.tensor((1 << (format.bits - 1)) - 1)
         return NormalFloat(_spread(codes, mask, zero), *scales, normal_float_format(format, inputs))
-    scales, zeros = tensors["weight_scale"], _zero_points(tensors, "weight", format, out)
-    middle = torch.tensor(1 << (format.bits - 1))
-    zero = middle if zeros is None else zeros.repeat_interleave(inputs // zeros.shape[1], dim=1)
+    scales = tensors["weight_scale"]
+    if format.kind != "int":
+        tensor_scale = tensors["weight_global_scale"].squeeze(0) if format.kind == "nvfp" else None
+        return Microscaled(_spread(codes, mask, torch.tensor(0)), scales, tensor_scale, microscaling_kind(format))
+    zeros = _zero_points(tensors, "weight", format, scales.shape[0])
+    zero = torch.tensor(1 << (format.bits - 1))
+    if mask is not None and zeros is not None:  # of each weight
+        run, size = out // zeros.shape[0], inputs // zeros.shape[1]
+        zero = zeros.repeat_interleave(run, dim=0).repeat_interleave(size, dim=1)
     return Quantized(_spread(codes, mask, zero), scales, zeros, format)
 
 
@@ -115,7 +141,10 @@ def _kept_shape(scheme: Scheme, shape: tuple[int, int]) -> tuple[int, int]:
     return (1, scheme.sparsity.kept(*shape)) if row is None else (shape[0], row)
 
 
-def _packed_scales(name: str, numbers: Quantized | NormalFloat) -> dict[str, Tensor]:
+def _packed_scales(name: str, numbers: Quantized | NormalFloat | Microscaled) -> dict[str, Tensor]:
+    if isinstance(numbers, Microscaled):
+        scales = {f"{name}_scale": numbers.scales}
+        return scales if numbers.tensor_scale is None else {**scales, f"{name}_global_scale": numbers.tensor_scale.reshape(1)}
     if isinstance(numbers, NormalFloat):
         return {
             f"{name}_scale": numbers.scale_codes,
@@ -136,8 +165,8 @@ def _factor(tensors: Mapping[str, Tensor], name: str, shape: tuple[int, int], bi
     return Quantized(codes, tensors[f"{name}_scale"], _zero_points(tensors, name, format, shape[0]), format)
 
 
-def _zero_points(tensors: Mapping[str, Tensor], name: str, format: WeightFormat, out: int) -> Tensor | None:
-    return None if format.symmetric else unpack_codes(tensors[f"{name}_zero_point"].T, format.bits, out).T
+def _zero_points(tensors: Mapping[str, Tensor], name: str, format: WeightFormat, rows: int) -> Tensor | None:
+    return None if format.symmetric else unpack_codes(tensors[f"{name}_zero_point"].T, format.bits, rows).T
 
 
 def pack_codes(codes: Tensor, bits: int) -> Tensor:

@@ -10,7 +10,6 @@ from torch.nn import functional
 
 from paredown import methods
 from paredown.kernels.packing import Packed, pack_codes, unpack, unpack_codes
-from paredown.methods.activations import quantize_per_token
 from paredown.methods.factors import dense_factor
 
 
@@ -22,7 +21,7 @@ def dequantize(packed: Packed) -> Tensor:
 def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     """X Wᵀ + bias; low-rank factors are multiplied one after the other, X Aᵀ Bᵀ, and never with each other.
 
-    Where the scheme rounds the inputs, X is first put on the grid of each token; the product is computed in floats, which an integer
+    Where the scheme rounds the inputs, X is first put on its grid, each token's own or the static one; the product is computed in floats, which an integer
     kernel would do exactly and scale after.
 
     Args:
@@ -33,8 +32,8 @@ def linear(x: Tensor, packed: Packed, bias: Tensor | None = None) -> Tensor:
     Returns:
         [..., out], of the dtype of ``x``.
     """
-    if packed.scheme.activation is not None:
-        x = quantize_per_token(x, packed.scheme.activation.bits)
+    if (rounded := packed.round_inputs) is not None:
+        x = rounded(x)
     made = unpack(packed)
     if made.factors is None:
         return functional.linear(x, methods.dequantize(made).to(x.dtype), bias)

@@ -1,4 +1,5 @@
-from paredown.methods.compress import Compressed, Inputs, compress, dequantize
+from paredown.methods.compress import Compressed, compress, dequantize
 from paredown.methods.quantize import Quantized, quantize
+from paredown.methods.statistics import Statistics
 
-__all__ = ["Compressed", "Inputs", "Quantized", "compress", "dequantize", "quantize"]
+__all__ = ["Compressed", "Quantized", "Statistics", "compress", "dequantize", "quantize"]

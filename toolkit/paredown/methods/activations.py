@@ -6,6 +6,7 @@ Emulated: values are rounded to the grid and stay floats. Ranges are those of `p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.methods.grid import Grid
+
+PERCENTILE = 99.99
+"""Of a static range: one in ten thousand activations is clipped at each end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +37,35 @@ class Range:
             raise ParedownError(f"a range holds zero, got {self.low} to {self.high}")
 
 
-def percentile_range(activations: Tensor, percentile: float = 99.99) -> Range:
+@dataclass(frozen=True, eq=False, slots=True)
+class StaticGrid:
+    """The asymmetric grid of a layer's inputs, as the file holds it.
+
+    Attributes:
+        scale: float16 [1].
+        zero_point: uint8 [1], the code of zero.
+        bits: 2 to 8.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    bits: int
+
+    def round(self, activations: Tensor) -> Tensor:
+        """The nearest values of the grid; infinite activations become its ends, NaN stays NaN."""
+        scale, zero = self.scale.to(torch.float32), self.zero_point.to(torch.float32)
+        codes = _grid(self.bits, symmetric=False).encode(activations.to(torch.float32), scale, zero)
+        return codes.sub_(zero).mul_(scale).to(activations.dtype)
+
+
+def percentile_range(activations: Tensor | Sequence[Tensor], percentile: float = PERCENTILE) -> Range:
     """The range between the percentiles 100 - p and p of calibration data, widened to hold zero.
 
-    Percentiles are those of the sorted values without interpolation; 100 takes the extremes.
+    Percentiles are those of the sorted values without interpolation; 100 takes the extremes. They are exact, and of all parts only
+    what lies outside is held at once.
 
     Args:
-        activations: Of real tokens, any shape and floating type.
+        activations: Of real tokens, any shape and floating type; whole or in parts.
         percentile: Above 50, at most 100.
 
     Raises:
@@ -47,29 +73,44 @@ def percentile_range(activations: Tensor, percentile: float = 99.99) -> Range:
     """
     if not 50 < percentile <= 100:
         raise ParedownError(f"the percentile is above 50 and at most 100, got {percentile}")
-    values = activations.detach().to(torch.float32).flatten()
-    if not values.numel() or not torch.isfinite(values).all():
+    parts = [activations] if isinstance(activations, Tensor) else activations
+    count = sum(part.numel() for part in parts)
+    if not count or not all(torch.isfinite(part).all() for part in parts):
         raise ParedownError(
             "expected finite activations of at least one token; run the calibration in float32, or leave failing samples out"
         )
-    outside = int(values.numel() * (1 - percentile / 100))
-    tail = outside + 1
-    low, high = values.topk(tail, largest=False).values[-1], values.topk(tail).values[-1]
-    return Range(min(float(low), 0.0), max(float(high), 0.0))
+    tail = int(count * (1 - percentile / 100)) + 1
+    low = high = parts[0].new_empty(0, dtype=torch.float32)
+    for part in parts:
+        values = part.detach().to(torch.float32).flatten()
+        low, high = _extremes(torch.cat([low, values]), tail, largest=False), _extremes(torch.cat([high, values]), tail, largest=True)
+    return Range(min(float(low[-1]), 0.0), max(float(high[-1]), 0.0))
+
+
+def _extremes(values: Tensor, count: int, *, largest: bool) -> Tensor:
+    return values.topk(min(count, len(values)), largest=largest).values
+
+
+def static_grid(range: Range, bits: int) -> StaticGrid:
+    """The asymmetric grid that spans a range.
+
+    Args:
+        range: What `percentile_range` found.
+        bits: 2 to 8.
+    """
+    scale, zero = _grid(bits, symmetric=False).cover(torch.tensor([range.low]), torch.tensor([range.high]))
+    return StaticGrid(scale.to(torch.float16), zero.to(torch.uint8), bits)
 
 
 def quantize_static(activations: Tensor, range: Range, bits: int) -> Tensor:
-    """The nearest values of the asymmetric grid over a static range; infinite activations become its ends, NaN stays NaN.
+    """The nearest values of the asymmetric grid over a static range (`StaticGrid.round`).
 
     Args:
         activations: Any shape and floating type.
         range: What `percentile_range` found.
         bits: 2 to 8.
     """
-    grid = _grid(bits, symmetric=False)
-    values = activations.to(torch.float32)
-    scale, zero = grid.cover(values.new_tensor(range.low), values.new_tensor(range.high))
-    return (grid.encode(values, scale, zero) - zero).mul_(scale).to(activations.dtype)
+    return static_grid(range, bits).round(activations)
 
 
 def quantize_per_token(activations: Tensor, bits: int, *, symmetric: bool = True) -> Tensor:

@@ -50,6 +50,20 @@ def group_size(size: int | None, inputs: int) -> int:
     return size
 
 
+def runs(groups: int | None, out: int) -> int:
+    """Runs of output channels that share their scales; None means that none do.
+
+    Raises:
+        ParedownError: If the runs are not equally long.
+    """
+    groups = groups or out
+    if out % groups:
+        raise ParedownError(
+            f"{groups} neuron groups do not divide the {out} outputs of the weight; take what paredown.sizes.fit returns, or a number that divides them"
+        )
+    return groups
+
+
 def second_moment(moment: Tensor, inputs: int) -> Tensor:
     """The input second moment as float64, made symmetric.
 

@@ -80,7 +80,7 @@ _E2M1_CODES = torch.tensor([0, 1, 2, 3, 4, 0, 5, 0, 6, 0, 0, 0, 7], dtype=torch.
 def e2m1_codes(rounded: Tensor) -> Tensor:
     """Bits of E2M1 floats, sign first: uint8 below 16. Zero has the code 0, never that of -0."""
     size = _E2M1_CODES.to(rounded.device)[(rounded.abs() * 2).to(torch.int32)]
-    return size + 8 * (rounded < 0)
+    return size + 8 * (rounded < 0).to(torch.uint8)
 
 
 def e2m1_values(codes: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,20 +11,25 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.methods import checks
-from paredown.methods.error_feedback import InverseFactor, Order, inverse_factor
+from paredown.methods.activations import StaticGrid, quantize_per_token, static_grid
+from paredown.methods.criteria import factor_of, pattern_of, prune_by, solved
 from paredown.methods.factors import Bits, StoredFactors, store
 from paredown.methods.gptq import gptq
+from paredown.methods.hqq import quantize_hqq
 from paredown.methods.low_rank import svd, whitened_svd
-from paredown.methods.masks import NOfM, Pattern, Unstructured
+from paredown.methods.lq_lora import decompose
+from paredown.methods.microscaling import Microscaled, MicroscalingKind, dequantize_microscaling, quantize_microscaling
 from paredown.methods.normal_float import NormalFloat, NormalFloatFormat, dequantize_normal_float, quantize_normal_float
-from paredown.methods.pruning import Pruned, prune
+from paredown.methods.pruning import Pruned
 from paredown.methods.quantize import Quantized, quantize
 from paredown.methods.quantize import dequantize as dequantize_codes
-from paredown.methods.saliency import magnitude, wanda
-from paredown.methods.sparse_gpt import sparse_gpt, sparse_gptq
-from paredown.specs import KEEP, Scheme, Solver, Sparsity, WeightFormat
+from paredown.methods.sawb import quantize_sawb
+from paredown.methods.sign_round import sign_round
+from paredown.methods.statistics import Statistics
+from paredown.specs import KEEP, ActivationFormat, LowRank, Scheme, WeightFormat
+from paredown.specs.schemes import SOLVED
 
-Numbers = Quantized | NormalFloat | Tensor
+Numbers = Quantized | NormalFloat | Microscaled | Tensor
 """A weight's numbers: codes, or kept values in the type that the file holds, zero where pruned."""
 
 
@@ -37,6 +43,7 @@ class Compressed:
         numbers: Of the whole weight, pruned ones with the code of zero; None where the factors stand for it.
         mask: Bool [out, in], True where kept; None where nothing was pruned.
         factors: What is added to the numbers; None where nothing is.
+        inputs: The static grid of the layer's inputs; None where they have none.
         note: What was done about degenerate input; empty where nothing was.
     """
 
@@ -45,64 +52,60 @@ class Compressed:
     numbers: Numbers | None
     mask: Tensor | None = None
     factors: StoredFactors | None = None
+    inputs: StaticGrid | None = None
     note: str = ""
 
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Inputs:
-    """What is known of a layer's inputs, with what several schemes make of it kept.
-
-    Attributes:
-        moment: Mean of x xᵀ over tokens, [in, in].
-        tokens: How many there were; None where nobody counted.
-    """
-
-    moment: Tensor
-    tokens: int | None = None
-    _factors: dict[tuple[Order, int], InverseFactor] = field(default_factory=dict, repr=False)
-
-    def factor(self, order: Order, unit: int) -> InverseFactor:
-        """Of the inverse second moment, made once."""
-        if (order, unit) not in self._factors:
-            self._factors[order, unit] = inverse_factor(self.moment, order=order, unit=unit, tokens=self.tokens)
-        return self._factors[order, unit]
+    @property
+    def round_inputs(self) -> Callable[[Tensor], Tensor] | None:
+        """What the layer does to its inputs [..., in]; None where it takes them as they come."""
+        return input_rounding(self.scheme.activation, self.inputs)
 
 
-def compress(weight: Tensor, scheme: Scheme, inputs: Inputs | None = None, *, dtype: torch.dtype | None = None) -> Compressed:
+def compress(weight: Tensor, scheme: Scheme, seen: Statistics | None = None, *, dtype: torch.dtype | None = None) -> Compressed:
     """Compress one weight by a scheme that fits it: prune, quantize the weights that are kept, correct what is left by low rank.
 
     Args:
         weight: [out, in], any floating type.
         scheme: What `paredown.sizes.fit` returned.
-        inputs: Of the layer; only schemes that `needs_inputs` look at them.
+        seen: Of the layer; only schemes that `needs_calibration` look at it.
         dtype: What numbers that no format quantizes are stored in; None takes the weight's own.
 
     Returns:
         What the file will hold.
 
     Raises:
-        ParedownError: If the scheme keeps the weight, needs inputs and gets none, or a method refuses the weight or the inputs.
+        ParedownError: If the scheme keeps the weight, needs calibration and gets none, or a method refuses the weight or what was seen.
     """
     if scheme == KEEP:
         raise ParedownError("the scheme keeps the weight as it is, so that there is nothing to compress; ask for one such as int4g64")
-    if scheme.needs_inputs and inputs is None:
+    if scheme.needs_calibration and seen is None:
         raise ParedownError(
-            f"{scheme} is found with the second moment of the layer's inputs, which is not at hand; calibrate the layer, or take a scheme without gptq, wanda, sparsegpt and eora"
+            f"{scheme} is found with what calibration sees of the layer, which is not at hand; calibrate the layer, or take a scheme such as int4g64-mse, 2:4 or svd16"
         )
-    weight = checks.matrix(weight)
+    checks.matrix(weight)
     shape = (weight.shape[0], weight.shape[1])
-    numbers, mask, notes = _numbers(weight, scheme, inputs, dtype or weight.dtype)
-    factors = None
-    if scheme.low_rank is not None:
-        rest = checks.finite(weight)
-        rest = rest if numbers is None else rest - _dense(numbers)
-        if scheme.low_rank.kind == "eora":
-            correction = whitened_svd(rest, _given(inputs).moment, scheme.low_rank.rank)
-        else:
-            correction = svd(rest, scheme.low_rank.rank)
-        factors = store(correction, cast(Bits, scheme.low_rank.bits))
-        notes.append(correction.note)
-    return Compressed(scheme, shape, numbers, mask, factors, "; ".join(dict.fromkeys(filter(None, notes))))
+    low_rank, notes = scheme.low_rank, [] if weight.any() else ["all weights are zero, and stay so"]
+    pruned = None if scheme.sparsity is None else prune_by(weight, scheme, seen)
+    numbers = factors = None
+    if low_rank is not None and low_rank.kind == "lq":
+        assert scheme.weight is not None
+        numbers, factors, note = _in_turns(weight, scheme.weight, scheme, low_rank, _given(seen))
+        notes.append(note)
+    elif scheme.weight is not None:
+        numbers, note = _round(weight, pruned, scheme.weight, scheme, seen)
+        notes += ["" if pruned is None else pruned.note, note]
+    elif pruned is not None:
+        numbers = checks.finite(pruned.weight).to(dtype or weight.dtype)
+        notes.append(pruned.note)
+    if low_rank is not None and factors is None:
+        factors, note = _correction(weight, numbers, low_rank, seen)
+        notes.append(note)
+    static = scheme.activation is not None and scheme.activation.static
+    inputs = static_grid(_given(seen).range, scheme.activation.bits) if scheme.activation is not None and static else None
+    mask = None if pruned is None else pruned.mask
+    return Compressed(
+        scheme, shape, numbers, mask, factors, inputs, "; ".join(dict.fromkeys(part for note in notes for part in note.split("; ") if part))
+    )
 
 
 def dequantize(made: Compressed | Quantized) -> Tensor:
@@ -117,35 +120,11 @@ def dequantize(made: Compressed | Quantized) -> Tensor:
     return product if numbers is None else numbers + product
 
 
-def _numbers(weight: Tensor, scheme: Scheme, inputs: Inputs | None, dtype: torch.dtype) -> tuple[Numbers | None, Tensor | None, list[str]]:
-    format, sparsity = scheme.weight, scheme.sparsity
-    if format is not None and scheme.solver == "gptq":
-        if sparsity is None:
-            made = gptq(weight, _given(inputs).factor("activation", 1), format)
-        else:
-            pattern = pattern_of(sparsity)
-            made = sparse_gptq(weight, _factor(_given(inputs), pattern), pattern, format)
-        return made.quantized, made.mask, [made.note]
-    if sparsity is None:
-        return (None if format is None else _round(weight, format, scheme)), None, []
-    pruned = _pruned(weight, scheme, pattern_of(sparsity), inputs)
-    numbers = checks.finite(pruned.weight).to(dtype) if format is None else _round(pruned.weight, format, scheme)
-    return numbers, pruned.mask, [pruned.note]
-
-
-def _pruned(weight: Tensor, scheme: Scheme, pattern: Pattern, inputs: Inputs | None) -> Pruned:
-    if scheme.solver == "sparsegpt":
-        return sparse_gpt(weight, _factor(_given(inputs), pattern), pattern)
-    if scheme.solver == "wanda":
-        return prune(weight, wanda(weight, _given(inputs).moment), pattern)
-    return prune(weight, magnitude(weight), pattern)
-
-
-def _round(weight: Tensor, format: WeightFormat, scheme: Scheme) -> Quantized | NormalFloat:
-    if format.kind == "nf":
-        return quantize_normal_float(weight, normal_float_format(format, weight.shape[1]))
-    solver: Solver = "mse" if scheme.solver == "mse" else "rtn"
-    return quantize(weight, format, solver)
+def input_rounding(format: ActivationFormat | None, static: StaticGrid | None) -> Callable[[Tensor], Tensor] | None:
+    """What a format does to a layer's inputs [..., in]; a static one has its grid."""
+    if static is not None:
+        return static.round
+    return None if format is None else lambda x: quantize_per_token(x, format.bits)
 
 
 def normal_float_format(format: WeightFormat, inputs: int) -> NormalFloatFormat:
@@ -153,22 +132,61 @@ def normal_float_format(format: WeightFormat, inputs: int) -> NormalFloatFormat:
     return NormalFloatFormat(format.bits, format.group_size or inputs)
 
 
-def pattern_of(sparsity: Sparsity) -> Pattern:
-    """A sparsity as the pruning methods take it."""
-    pair = sparsity.n_of_m
-    return Unstructured(sparsity.fraction) if pair is None else NOfM(*pair)
+def microscaling_kind(format: WeightFormat) -> MicroscalingKind:
+    """The name of a format of kind ``mxfp`` or ``nvfp``."""
+    return "mxfp4" if format.kind == "mxfp" else "nvfp4"
 
 
-def _factor(inputs: Inputs, pattern: Pattern) -> InverseFactor:
-    return inputs.factor("activation", pattern.m) if isinstance(pattern, NOfM) else inputs.factor("natural", 1)
+def _round(
+    weight: Tensor, pruned: Pruned | None, format: WeightFormat, scheme: Scheme, seen: Statistics | None
+) -> tuple[Quantized | NormalFloat | Microscaled, str]:
+    if scheme.rounding not in SOLVED:
+        return _nearest(weight if pruned is None else pruned.weight, format, scheme), ""
+    seen = _given(seen)
+    pattern = None if scheme.sparsity is None else pattern_of(scheme.sparsity)
+    if pruned is not None:
+        weight = solved(weight, pruned, scheme.criterion, factor_of(pattern, seen))
+    if scheme.rounding == "signround":
+        return sign_round(weight, seen.moment, format), seen.note
+    made = gptq(weight, factor_of(pattern, seen), format, mask=None if pruned is None else pruned.mask)
+    return made.quantized, made.note
 
 
-def _given(inputs: Inputs | None) -> Inputs:
-    assert inputs is not None  # `compress` has looked
-    return inputs
+def _nearest(weight: Tensor, format: WeightFormat, scheme: Scheme) -> Quantized | NormalFloat | Microscaled:
+    """Codes of each weight for itself; zeros stay."""
+    if format.kind == "nf":
+        return quantize_normal_float(weight, normal_float_format(format, weight.shape[1]))
+    if format.kind != "int":
+        return quantize_microscaling(weight, microscaling_kind(format))
+    if scheme.rounding == "sawb":
+        return quantize_sawb(weight, format)
+    if scheme.rounding == "hqq":
+        return quantize_hqq(weight, format)
+    return quantize(weight, format, "mse" if scheme.rounding == "mse" else "rtn")
+
+
+def _in_turns(
+    weight: Tensor, format: WeightFormat, scheme: Scheme, low_rank: LowRank, seen: Statistics
+) -> tuple[Numbers, StoredFactors, str]:
+    found = decompose(weight, low_rank.rank, lambda rest: _nearest(rest, format, scheme), _dense, fisher=seen.fisher(len(weight)))
+    return found.quantized, store(found.factors, cast(Bits, low_rank.bits)), found.note
+
+
+def _correction(weight: Tensor, numbers: Numbers | None, low_rank: LowRank, seen: Statistics | None) -> tuple[StoredFactors, str]:
+    rest = checks.finite(weight.detach())
+    rest = rest if numbers is None else rest - _dense(numbers)
+    found = whitened_svd(rest, _given(seen).moment, low_rank.rank) if low_rank.kind == "eora" else svd(rest, low_rank.rank)
+    return store(found, cast(Bits, low_rank.bits)), f"{found.note}; {_given(seen).note}" if low_rank.kind == "eora" else found.note
+
+
+def _given(seen: Statistics | None) -> Statistics:
+    assert seen is not None  # `compress` has looked
+    return seen
 
 
 def _dense(numbers: Numbers) -> Tensor:
+    if isinstance(numbers, Tensor):
+        return numbers.to(torch.float32)
     if isinstance(numbers, Quantized):
         return dequantize_codes(numbers)
-    return dequantize_normal_float(numbers) if isinstance(numbers, NormalFloat) else numbers.to(torch.float32)
+    return dequantize_normal_float(numbers) if isinstance(numbers, NormalFloat) else dequantize_microscaling(numbers)

@@ -44,6 +44,7 @@ class Rounder:
     def __init__(self, sweep: Sweep, factor: InverseFactor, format: WeightFormat, solver: Solver) -> None:
         inputs, out = sweep.columns.shape
         self._size = checks.group_size(format.group_size, inputs)
+        self._runs = checks.runs(format.neuron_groups, out)
         self._groups = (factor.order // self._size).tolist()
         self._format, self._grid, self._sweep, self._solver = format, Grid(format.bits, format.symmetric), sweep, solver
         self._importance = factor.importance
@@ -67,18 +68,21 @@ class Rounder:
         columns = self._sweep.gathered(steps)
         if mask is not None:
             columns = torch.where(mask[steps], columns, 0.0)
-        weights = columns.T.unsqueeze(1).contiguous()
+        weights = columns.T.reshape(self._runs, 1, -1)
+        run = columns.shape[1] // self._runs  # output channels that share the scale
         if self._solver == "mse":
-            scale, zero = clip_search.find(self._grid, weights, self._importance[steps])
+            scale, zero = clip_search.find(self._grid, weights, self._importance[steps].repeat(run))
         else:
             scale, zero = self._grid.span(weights)
-        self._scales[group], self._zeros[group], self._found[group] = scale[:, 0, 0], zero[:, 0, 0], True
+        self._scales[group], self._zeros[group] = (found.flatten().repeat_interleave(run) for found in (scale, zero))
+        self._found[group] = True
 
     def quantized(self) -> Quantized:
         """What the file will hold."""
         codes = restore(self._codes, self._sweep.order)
-        zeros = None if self._format.symmetric else self._zeros.T.to(torch.uint8).contiguous()
-        return Quantized(codes, self._scales.T.to(torch.float16).contiguous(), zeros, self._format)
+        run = codes.shape[0] // self._runs
+        scales, zeros = (found.T[::run].contiguous() for found in (self._scales, self._zeros))
+        return Quantized(codes, scales.to(torch.float16), None if self._format.symmetric else zeros.to(torch.uint8), self._format)
 
 
 def gptq(weight: Tensor, factor: InverseFactor, format: WeightFormat, solver: Solver = "mse", *, mask: Tensor | None = None) -> Compensated:
@@ -87,7 +91,7 @@ def gptq(weight: Tensor, factor: InverseFactor, format: WeightFormat, solver: So
     Args:
         weight: [out, in], any floating type.
         factor: Of the second moment of its inputs; shared by layers that share them.
-        format: Bits, group size and symmetry.
+        format: Bits, groups and symmetry. Scales that span all inputs are found before the first of them is decided.
         solver: How the range of a group is found: ``mse`` weighs the squared error of each input by what it costs once later
             columns have adapted (1 / U_ii²); ``rtn`` takes the whole range.
         mask: Bool [out, in], True where kept; pruned weights become exact zeros, and later columns make up for those too. Do

@@ -24,9 +24,10 @@ class Quantized:
 
     Attributes:
         codes: uint8 [out, in], each below 2^bits.
-        scales: float16 [out, groups], finite and never zero; negative only where `clip_search` mirrored a symmetric grid.
-        zero_points: uint8 [out, groups], the code that stands for zero; None for a symmetric format, where it is 2^(bits-1).
-        format: Bits, group size and symmetry.
+        scales: float16 [out, groups], or [neuron groups, 1]; finite and never zero; negative only where `clip_search` mirrored a
+            symmetric grid.
+        zero_points: uint8 of the same shape, the code that stands for zero; None for a symmetric format, where it is 2^(bits-1).
+        format: Bits, groups and symmetry.
     """
 
     codes: Tensor
@@ -56,14 +57,14 @@ def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Qu
 
     Args:
         weight: [out, in], or [rows, dim] of an embedding; any floating type.
-        format: Bits, group size (must divide the inputs: see `paredown.sizes.fit`) and symmetry.
+        format: Bits, groups (must divide the inputs, or the outputs: see `paredown.sizes.fit`) and symmetry.
         solver: ``rtn`` takes the whole range of each group, ``mse`` the clipped range with the least squared error.
 
     Returns:
         Codes, scales and zero points.
 
     Raises:
-        ParedownError: If the weight is no matrix, holds NaN or infinite values, or its inputs are not divisible by the group size.
+        ParedownError: If the weight is no matrix, holds NaN or infinite values, or its groups do not divide it.
     """
     return quantize_with({"rtn": Grid.span, "mse": clip_search.find}[solver], weight, format)
 
@@ -71,6 +72,8 @@ def quantize(weight: Tensor, format: WeightFormat, solver: Solver = "rtn") -> Qu
 def quantize_with(find: Find, weight: Tensor, format: WeightFormat) -> Quantized:
     """Round a weight to the nearest codes of the scales and zero points that ``find`` gives its groups; as `quantize` otherwise."""
     weight = checks.matrix(weight)
+    shape = weight.shape
+    weight = weight.reshape(checks.runs(format.neuron_groups, shape[0]), -1)
     out, inputs = weight.shape
     group = checks.group_size(format.group_size, inputs)
     grid = Grid(format.bits, format.symmetric)
@@ -85,17 +88,16 @@ def quantize_with(find: Find, weight: Tensor, format: WeightFormat) -> Quantized
         codes[part] = grid.encode(groups, scale, zero).to(torch.uint8).reshape(-1, inputs)
         scales[part] = scale.squeeze(-1)
         zero_points[part] = zero.squeeze(-1)
-    return Quantized(codes, scales, None if format.symmetric else zero_points, format)
+    return Quantized(codes.view(shape), scales, None if format.symmetric else zero_points, format)
 
 
 def dequantize(quantized: Quantized) -> Tensor:
     """The weight that the codes stand for: s (q - z), float32 [out, in], exactly what a reader of the file computes."""
-    out, inputs = quantized.shape
-    groups = quantized.scales.shape[1]
-    codes = quantized.codes.to(torch.float32).reshape(out, groups, inputs // groups)
+    (out, inputs), (runs, groups) = quantized.shape, quantized.scales.shape
+    codes = quantized.codes.to(torch.float32).reshape(runs, groups, out // max(runs, 1) * inputs // groups)
     if quantized.zero_points is None:
         codes -= float(1 << (quantized.format.bits - 1))
     else:
         codes -= quantized.zero_points.to(torch.float32).unsqueeze(-1)
     codes *= quantized.scales.to(torch.float32).unsqueeze(-1)
-    return codes.reshape(out, inputs)
+    return codes.view(quantized.shape)

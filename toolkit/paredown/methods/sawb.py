@@ -74,27 +74,29 @@ def round_to_levels(weight: Tensor, clips: Tensor, levels: int) -> Tensor:
     return torch.nan_to_num(((clipped + clips) / step).round() * step) - clips
 
 
-def quantize_sawb(weight: Tensor, bits: int) -> Quantized:
-    """Round each output channel to its zero-preserving grid of 2^bits - 1 levels, as an integer format holds it.
+def quantize_sawb(weight: Tensor, format: WeightFormat) -> Quantized:
+    """Round each group to its zero-preserving grid of 2^bits - 1 levels, as an integer format holds it.
 
     Args:
         weight: [out, in], any floating type.
-        bits: 2 or 4.
+        format: Of 2 or 4 bits, symmetric; the moments are those of its groups, so that small ones clip by few weights.
 
     Returns:
-        Codes 1 .. 2^bits - 1 around the zero 2^(bits-1), one float16 scale for each channel.
+        Codes 1 .. 2^bits - 1 around the zero 2^(bits-1).
 
     Raises:
-        ParedownError: If the width has no zero-preserving coefficients, or the weight is refused by `clip`.
+        ParedownError: If the format has no zero-preserving coefficients, its groups do not divide the weight, or `clip` refuses that.
     """
-    if bits not in ZERO_PRESERVING:
-        raise ParedownError(f"SAWB preserves zero at {' or '.join(map(str, ZERO_PRESERVING))} bits, got {bits}")
-    levels = ZERO_PRESERVING[bits]
-    scale = to_half(clip(weight, levels) / (levels // 2))
-    format = WeightFormat(bits, None, symmetric=True)
-    zero = 1 << (bits - 1)
-    codes = Grid(bits, symmetric=True).encode(checks.finite(weight.detach()), scale, torch.full_like(scale, zero)).clamp_(min=1)
-    return Quantized(codes.to(torch.uint8), scale.to(torch.float16), None, format)
+    if format.bits not in ZERO_PRESERVING or not format.symmetric:
+        raise ParedownError(f"SAWB preserves zero in symmetric formats of {' or '.join(map(str, ZERO_PRESERVING))} bits, got {format}")
+    levels, shape = ZERO_PRESERVING[format.bits], checks.matrix(weight).shape
+    runs = checks.runs(format.neuron_groups, shape[0])
+    size = checks.group_size(format.group_size, weight.numel() // runs)
+    groups = checks.finite(weight.detach()).reshape(-1, size)
+    scale = to_half(clip(groups, levels) / (levels // 2))
+    zero = 1 << (format.bits - 1)
+    codes = Grid(format.bits, symmetric=True).encode(groups, scale, torch.full_like(scale, zero)).clamp_(min=1)
+    return Quantized(codes.to(torch.uint8).view(shape), scale.to(torch.float16).view(runs, -1), None, format)
 
 
 class _Sawb(torch.autograd.Function):

@@ -16,20 +16,8 @@ from paredown.specs.events import Event, EventKind, Payload, Stage
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, Split
 from paredown.specs.plans import SCHEMA, Candidate, Plan
-from paredown.specs.schemes import (
-    BITS,
-    GRAMMAR,
-    GROUP_SIZES,
-    KEEP,
-    ActivationFormat,
-    ExportFormat,
-    LowRank,
-    Scheme,
-    Solver,
-    Sparsity,
-    WeightFormat,
-    default_schemes,
-)
+from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
+from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
 from paredown.specs.serialisation import from_json, to_json
 from paredown.specs.study import ModelInfo, ScalingMethod, StudyConfig
 
@@ -42,6 +30,7 @@ __all__ = [
     "WHOLE_MODEL",
     "ActivationFormat",
     "Candidate",
+    "Criterion",
     "CurvatureMatrix",
     "CurvatureQuantity",
     "CurvatureRequest",
@@ -59,6 +48,7 @@ __all__ = [
     "Plan",
     "QuadraticFit",
     "QuadraticStep",
+    "Rounding",
     "ScalingMethod",
     "Scheme",
     "Solver",
@@ -74,4 +64,5 @@ __all__ = [
     "from_json",
     "fused_groups",
     "to_json",
+    "usual_criterion",
 ]

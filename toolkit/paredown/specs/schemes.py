@@ -7,231 +7,172 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from paredown.errors import ParedownError
+from paredown.specs.scheme_parts import (
+    BITS,
+    BLOCKS,
+    SAWB_BITS,
+    ActivationFormat,
+    LowRank,
+    Sparsity,
+    WeightFormat,
+)
 
-BITS = (2, 3, 4, 5, 6, 8)
-NORMAL_FLOAT_BITS = (2, 3, 4)
-GROUP_SIZES = (16, 32, 64, 128)
-FACTOR_BITS = (16, 8, 4)
-ACTIVATION_BITS = (8, 4)
+Rounding = Literal["rtn", "mse", "sawb", "hqq", "gptq", "signround"]
+"""How the codes of an int format are found; `Scheme` says what each does."""
 
-Solver = Literal["rtn", "mse"]
-"""How the range of a group of weights is found."""
+Criterion = Literal["magnitude", "wanda", "sparsegpt", "fisher", "mfac", "kfac"]
+"""How the weights to drop are found; `Scheme` says what each does."""
 
-Method = Literal["rtn", "mse", "gptq", "wanda", "sparsegpt"]
-"""How a layer's numbers are found; `Scheme` says what each does."""
+SOLVED = ("gptq", "signround")
+"""Roundings that decide weights together, for the outputs; the others round each for itself."""
 
 ExportFormat = Literal["compressed-tensors", "paredown"]
 
-_ROUNDING, _PRUNING = ("mse", "gptq"), ("wanda", "sparsegpt")
-
-
-@dataclass(frozen=True, slots=True)
-class WeightFormat:
-    """How the numbers of a weight are stored.
-
-    Attributes:
-        bits: Width of one code; one of `BITS`, 2 to 4 for ``nf``.
-        group_size: Inputs that share one scale; None means one scale per output channel.
-        symmetric: Without a zero point; codes are then centred on zero. NormalFloat has no zero point to leave out.
-        kind: ``int`` for evenly spaced values, ``nf`` for NormalFloat, whose scales are quantized too.
-    """
-
-    bits: int
-    group_size: int | None = 64
-    symmetric: bool = False
-    kind: Literal["int", "nf"] = "int"
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("int", "nf"):
-            raise ParedownError(f"kind must be int or nf, got {self.kind!r}")
-        allowed = BITS if self.kind == "int" else NORMAL_FLOAT_BITS
-        if self.bits not in allowed:
-            raise ParedownError(f"bits must be one of {', '.join(map(str, allowed))}{' for nf' * (self.kind == 'nf')}, got {self.bits}")
-        if self.group_size is not None and self.group_size not in GROUP_SIZES:
-            sizes = ", ".join(map(str, GROUP_SIZES))
-            raise ParedownError(f"group_size must be one of {sizes}, or None for one scale per output channel, got {self.group_size}")
-        if self.kind == "nf" and self.symmetric:
-            raise ParedownError("NormalFloat has no zero point, so that nf formats are not called symmetric; leave sym out")
-
-    def __str__(self) -> str:
-        group = "" if self.group_size is None else f"g{self.group_size}"
-        return f"{self.kind}{self.bits}{group}{'sym' * self.symmetric}"
-
-
-@dataclass(frozen=True, slots=True)
-class Sparsity:
-    """Which weights may be zero.
-
-    Attributes:
-        pattern: ``2:4`` keeps 2 of every 4 consecutive inputs of a row (of a tail of t inputs 2 t / 4, rounded up);
-            ``50%`` drops that share of the whole weight, wherever it costs least.
-
-    Example:
-        >>> Sparsity("2:4").n_of_m, Sparsity("75%").fraction
-        ((2, 4), 0.75)
-    """
-
-    pattern: str
-
-    def __post_init__(self) -> None:
-        match = _PATTERN.fullmatch(self.pattern)
-        if match is None or (match["m"] and not 1 <= int(match["n"]) < int(match["m"])):
-            raise ParedownError(f"expected a sparsity such as 2:4 (n below m) or 50% (1 to 99), got {self.pattern!r}")
-
-    @property
-    def n_of_m(self) -> tuple[int, int] | None:
-        """How many are kept of how many; None where the pattern is unstructured."""
-        n, _, m = self.pattern.partition(":")
-        return (int(n), int(m)) if m else None
-
-    @property
-    def fraction(self) -> float:
-        """Share of the weights that are dropped; of a tail of n:m it may be less."""
-        pair = self.n_of_m
-        return int(self.pattern[:-1]) / 100 if pair is None else 1 - pair[0] / pair[1]
-
-    def kept_in_row(self, inputs: int) -> int | None:
-        """Weights that are kept in each row; None where the rows differ."""
-        pair = self.n_of_m
-        return None if pair is None else pair[0] * (inputs // pair[1]) - (-pair[0] * (inputs % pair[1]) // pair[1])
-
-    def kept(self, out: int, inputs: int) -> int:
-        """Weights that are kept in all."""
-        row, size = self.kept_in_row(inputs), out * inputs
-        return size - round(self.fraction * size) if row is None else out * row
-
-    def __str__(self) -> str:
-        return self.pattern
-
-
-_PATTERN = re.compile(r"(?P<n>[1-9]\d?):(?P<m>[1-9]\d?)|[1-9]\d?%")
-
-
-@dataclass(frozen=True, slots=True)
-class LowRank:
-    """Two factors whose product is added to the weight.
-
-    Attributes:
-        rank: Width of the factors.
-        bits: Of their numbers: 16 (float16), or 8 or 4 (asymmetric integers in groups of 64).
-        kind: What they make small: ``eora`` the error of the layer's outputs, ``svd`` the error of its weights.
-    """
-
-    rank: int
-    bits: int = 16
-    kind: Literal["eora", "svd"] = "eora"
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.bits not in FACTOR_BITS or self.kind not in ("eora", "svd"):
-            raise ParedownError(
-                f"expected eora or svd with a rank of at least 1 and factors of {', '.join(map(str, FACTOR_BITS))} bits, got {self}"
-            )
-
-    def __str__(self) -> str:
-        return f"{self.kind}{self.rank}{'' if self.bits == 16 else f':{self.bits}'}"
-
-
-@dataclass(frozen=True, slots=True)
-class ActivationFormat:
-    """How a layer's inputs are rounded while it runs: to symmetric integers over each token's own range, found as the token comes.
-
-    Attributes:
-        bits: Width of a number, 8 or 4.
-    """
-
-    bits: int
-
-    def __post_init__(self) -> None:
-        if self.bits not in ACTIVATION_BITS:
-            raise ParedownError(f"activations have {' or '.join(map(str, ACTIVATION_BITS))} bits, got {self.bits}")
-
-    def __str__(self) -> str:
-        return f"a{self.bits}"
-
-
-GRAMMAR = "[int4|nf4][g64][sym][a8][-mse|-gptq] + [2:4|50%][-wanda|-sparsegpt] + [eora16|svd16][:8|:4], any part alone or several in this order, or keep"
+GRAMMAR = (
+    "[int4|nf4|mxfp4|nvfp4][g64|n128][sym][a8[static]][-mse|-sawb|-hqq|-gptq|-signround]"
+    " + [2:4|50%][-magnitude|-wanda|-sparsegpt|-fisher|-mfac|-kfac] + [eora16|svd16|lq16][:8|:4],"
+    " any part alone or several in this order, or keep"
+)
 """The grammar in one line, for errors and help."""
 
 _WEIGHT = re.compile(
-    r"(?P<kind>int|nf)(?P<bits>\d+)(?:g(?P<group>\d+))?(?P<symmetric>sym)?(?:a(?P<activation>\d+))?(?:-(?P<solver>[a-z]+))?"
+    r"(?P<kind>int|nf|mxfp|nvfp)(?P<bits>\d+)(?:g(?P<group>\d+)|n(?P<neurons>\d+))?(?P<symmetric>sym)?"
+    r"(?:a(?P<activation>\d+)(?P<static>static)?)?(?:-(?P<rounding>[a-z]+))?"
 )
-_SPARSITY = re.compile(r"(?P<pattern>[\d:]+%?)(?:-(?P<solver>[a-z]+))?")
-_LOW_RANK = re.compile(r"(?P<kind>eora|svd)(?P<rank>\d+)(?::(?P<bits>\d+))?")
+_SPARSITY = re.compile(r"(?P<pattern>[\d:]+%?)(?:-(?P<criterion>[a-z]+))?")
+_LOW_RANK = re.compile(r"(?P<kind>eora|svd|lq)(?P<rank>\d+)(?::(?P<bits>\d+))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """What is done to one layer. ``str(scheme)`` and `Scheme.parse` are inverse to each other.
+    r"""What is done to one layer. ``str(scheme)`` and `Scheme.parse` are inverse to each other.
 
     A scheme is up to three parts, done in this order and joined by ``+``; ``keep`` is none of them.
 
     | part | says | example |
     | --- | --- | --- |
-    | number format | kind and bits, ``g`` group size (one scale per output channel without), ``sym``, ``a`` bits of the layer's inputs | ``int4g64``, ``int8syma8``, ``nf3g64`` |
+    | number format | kind and bits; ``g`` inputs that share a scale, or ``n`` groups of output neurons that do (one scale per output channel without either); ``sym``; ``a`` bits of the layer's inputs | ``int4g64``, ``int8syma8``, ``nf3g64``, ``int4n128``, ``mxfp4`` |
     | sparsity | n kept of every m inputs, or the share that is dropped | ``2:4``, ``50%`` |
     | low rank | kind and rank of a correction of what the other parts lost, ``:`` bits of its factors | ``eora32``, ``svd16:8`` |
 
-    The solver is written behind the part that it is about; one scheme has one. Those marked * need the second moment of the layer's
-    inputs, and so do ``eora`` factors; `needs_inputs` tells.
+    How a part is found is written behind it. What is marked * needs what calibration sees of the layer (`needs_calibration`): the
+    second moment of its inputs, for ** the gradients of the loss in its weight too, one for each sample (summed over its tokens, of
+    the output-space probe, whose second moment is the Fisher).
 
-    | solver | weights to drop | numbers of the weights that are kept |
+    | rounding of an int format | code of a weight |
+    | --- | --- |
+    | ``int4g64``, ``-rtn`` | the nearest in the range of each group |
+    | ``int4g64-mse`` | the nearest in the clipped range of least squared error |
+    | ``int4g64sym-sawb`` | the nearest in the range that SAWB reads off two moments of the group; at 2 and 4 bits, which have coefficients for grids with a zero |
+    | ``int4g64-hqq`` | the nearest on the grid that half-quadratic splitting finds (HQQ) |
+    | ``int4g64-signround`` * | up or down, and in the range, that signed gradient descent learns for the outputs (AutoRound's SignRound) |
+    | ``int4g64-gptq`` * | of each input in turn, later ones making up for the error of the outputs (GPTQ) |
+
+    | criterion | weights to drop | weights that are kept |
     | --- | --- | --- |
-    | (none), ``rtn`` | smallest magnitude | nearest code in the range of each group |
-    | ``int4g64-mse`` | smallest magnitude | nearest code in the range of least squared error (int) |
-    | ``int4g64-gptq`` * | SparseGPT | GPTQ (int) |
-    | ``2:4-wanda`` * | Wanda | nearest code |
-    | ``2:4-sparsegpt`` * | SparseGPT | solved again for the outputs, then the nearest code |
+    | ``2:4``, ``-magnitude`` | the smallest | as they are |
+    | ``2:4-wanda`` * | the smallest times the input's root mean square | as they are |
+    | ``2:4-sparsegpt`` * | what the outputs miss least (SparseGPT) | solved again for the outputs |
+    | ``2:4-fisher`` ** | \(\tfrac12 F_{ii} w_i^2\) smallest, F the diagonal Fisher (OBD) | as they are |
+    | ``2:4-mfac`` ** | the optimal brain surgeon's, with M-FAC's blocks of the Fisher | make up for the dropped ones |
+    | ``2:4-kfac`` ** | the optimal brain surgeon's, with K-FAC | make up for the dropped ones |
 
-    Pruning comes before rounding, and exact zeros stay: ``int4g64-gptq+2:4``. Without a number format kept weights keep the
-    checkpoint's dtype. Factors alone (``svd32``) replace the weight.
+    Pruning comes before rounding, and exact zeros stay. With GPTQ and SignRound the weights that are kept are rounded with the mask
+    fixed, solved again for the outputs before that where the criterion left them as they are. With GPTQ the criterion is SparseGPT
+    unless another is named: ``int4g64-gptq+2:4`` is both. Without a number format kept weights keep the checkpoint's dtype.
+
+    | low rank | factors |
+    | --- | --- |
+    | ``svd32`` | of least error of the weights; alone they replace the weight |
+    | ``eora32`` * | of least error of the outputs (EoRA); alone, ``eora32`` is the activation-whitened SVD of the weight (SVD-LLM) |
+    | ``nf3g64+lq32`` ** | found in turns with the codes, errors weighted by rows and columns of the Fisher (LQ-LoRA) |
 
     Attributes:
         weight: Number format; None keeps the checkpoint's numbers.
-        solver: How the numbers are found.
+        rounding: How its codes are found.
         sparsity: Which weights are dropped; None drops none.
         low_rank: The correction; None adds none.
-        activation: How the layer's inputs are rounded; None leaves them as they come.
+        activation: How the layer's inputs are rounded; None leaves them as they come. A ``static`` range * is calibrated.
+        criterion: How the weights to drop are found, where there is a sparsity.
 
     Example:
         >>> str(Scheme(WeightFormat(4, 64)))
         'int4g64'
         >>> Scheme.parse("int3g128sym-mse").weight
-        WeightFormat(bits=3, group_size=128, symmetric=True, kind='int')
+        WeightFormat(bits=3, group_size=128, symmetric=True, kind='int', neuron_groups=None)
         >>> Scheme.parse("int4g64sym+2:4+eora16:8").low_rank
         LowRank(rank=16, bits=8, kind='eora')
+        >>> Scheme.parse("int4g64-gptq+2:4").criterion, Scheme.parse("int4g64+2:4").criterion
+        ('sparsegpt', 'magnitude')
         >>> Scheme.parse("keep").weight is None
         True
     """
 
     weight: WeightFormat | None = None
-    solver: Method = "rtn"
+    rounding: Rounding = "rtn"
     sparsity: Sparsity | None = None
     low_rank: LowRank | None = None
     activation: ActivationFormat | None = None
+    criterion: Criterion = "magnitude"
 
     def __post_init__(self) -> None:
-        if self.solver not in get_args(Method):
-            raise ParedownError(f"solver must be one of {', '.join(get_args(Method))}, got {self.solver!r}")
+        if self.rounding not in get_args(Rounding):
+            raise ParedownError(f"the rounding must be one of {', '.join(get_args(Rounding))}, got {self.rounding!r}")
+        if self.criterion not in get_args(Criterion):
+            raise ParedownError(f"the criterion of a sparsity must be one of {', '.join(get_args(Criterion))}, got {self.criterion!r}")
+        if self.criterion != "magnitude" and self.sparsity is None:
+            raise ParedownError(
+                f"{self.criterion} finds the weights to drop, and the scheme drops none; write for example 2:4-{self.criterion}"
+            )
         if self.activation is not None and self.weight is None:
             raise ParedownError(
                 f"inputs are rounded where weights are too, got {self.activation} without a number format; write for example int8{self.activation}"
             )
-        if self.solver in _ROUNDING and (self.weight is None or self.weight.kind != "int"):
+        if self.rounding != "rtn":
+            self._check_rounding()
+        if self.low_rank is not None and self.low_rank.kind == "lq":
+            self._check_lq()
+
+    def _check_rounding(self) -> None:
+        if self.weight is None or self.weight.kind != "int":
             raise ParedownError(
-                f"{self.solver} finds the codes of an int format, got {self.weight or 'none'}; write for example int4g64-{self.solver}"
+                f"{self.rounding} finds the codes of an int format, got {self.weight or 'none'}; write for example int4g64-{self.rounding}"
             )
-        if self.solver in _PRUNING and self.sparsity is None:
-            raise ParedownError(f"{self.solver} finds the weights to drop, and the scheme drops none; write for example 2:4-{self.solver}")
+        if self.rounding == "sawb" and not (self.weight.symmetric and self.weight.bits in SAWB_BITS):
+            raise ParedownError(
+                f"SAWB has coefficients for symmetric grids with a zero at {' and '.join(map(str, SAWB_BITS))} bits alone, got {self.weight}:"
+                " those published for other widths have no level at zero, so that pruned weights would not stay zero; write int4g64sym-sawb, or search the clip with -mse"
+            )
+        if self.rounding == "signround" and self.weight.neuron_groups is not None:
+            raise ParedownError(
+                f"SignRound keeps the best round of each output channel, got {self.weight}, whose channels share their scale; write -gptq, or g for n"
+            )
+
+    def _check_lq(self) -> None:
+        if self.weight is None or self.sparsity is not None or self.rounding in SOLVED:
+            given = "none" if self.weight is None else f"{self.sparsity} too" if self.sparsity is not None else self.rounding
+            raise ParedownError(
+                f"lq alternates between factors and a number format that rounds each weight for itself, got {given}: a mask, or codes"
+                f" that make up for one another, would have to be found anew in every round; write for example nf4g64+{self.low_rank}, or eora in place of lq"
+            )
 
     @property
-    def needs_inputs(self) -> bool:
-        """Whether it is found with the second moment of the layer's inputs."""
-        return self.solver in ("gptq", *_PRUNING) or (self.low_rank is not None and self.low_rank.kind == "eora")
+    def needs_calibration(self) -> bool:
+        """Whether it is found with what calibration sees of the layer."""
+        moment = self.rounding in SOLVED or self.criterion in ("wanda", "sparsegpt")
+        eora = self.low_rank is not None and self.low_rank.kind == "eora"
+        return moment or eora or self.needs_gradients or (self.activation is not None and self.activation.static)
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether it is found with the gradients of the loss."""
+        return self.criterion in ("fisher", "mfac", "kfac") or (self.low_rank is not None and self.low_rank.kind == "lq")
 
     @property
     def is_plain(self) -> bool:
-        """Whether the layer is integer codes of all weights and nothing else, as compressed-tensors has it."""
-        return self.weight is not None and self.weight.kind == "int" and (self.sparsity, self.low_rank, self.activation) == (None,) * 3
+        """Whether the layer is integer codes of all weights, with scales of each output channel, and nothing else, as compressed-tensors has it."""
+        integers = self.weight is not None and self.weight.kind == "int" and self.weight.neuron_groups is None
+        return integers and (self.sparsity, self.low_rank, self.activation) == (None,) * 3
 
     @property
     def nominal_bits(self) -> float:
@@ -247,12 +188,14 @@ class Scheme:
         return width if self.sparsity is None else width * (1 - self.sparsity.fraction) + 1
 
     def __str__(self) -> str:
-        parts = [
-            None if self.weight is None else f"{self.weight}{self.activation or ''}{f'-{self.solver}' * (self.solver in _ROUNDING)}",
-            None if self.sparsity is None else f"{self.sparsity}{f'-{self.solver}' * (self.solver in _PRUNING)}",
-            None if self.low_rank is None else str(self.low_rank),
-        ]
-        return "+".join(part for part in parts if part is not None) or "keep"
+        parts = []
+        if self.weight is not None:
+            parts.append(f"{self.weight}{self.activation or ''}{f'-{self.rounding}' * (self.rounding != 'rtn')}")
+        if self.sparsity is not None:
+            parts.append(f"{self.sparsity}{f'-{self.criterion}' * (self.criterion != usual_criterion(self.rounding))}")
+        if self.low_rank is not None:
+            parts.append(str(self.low_rank))
+        return "+".join(parts) or "keep"
 
     @classmethod
     def parse(cls, text: str) -> Scheme:
@@ -267,23 +210,19 @@ class Scheme:
         weight, sparsity, low_rank = (
             form.fullmatch(rest.pop(0)) if rest and form.fullmatch(rest[0]) else None for form in (_WEIGHT, _SPARSITY, _LOW_RANK)
         )
-        solvers = [match["solver"] for match in (weight, sparsity) if match is not None and match["solver"]]
-        if (
-            rest
-            or (weight is not None and weight["solver"] in _PRUNING)
-            or (sparsity is not None and sparsity["solver"] in ("rtn", *_ROUNDING))
-        ):
+        if rest:
             raise ParedownError(
                 f"expected a scheme such as int4g64, int8, int3g32sym, int4g64-mse or keep, got {text!r}; the grammar is {GRAMMAR}"
             )
-        if len(solvers) > 1:
-            raise ParedownError(f"a scheme has one solver, got {' and '.join(solvers)} in {text!r}; leave one out")
+        rounding: Any = (weight and weight["rounding"]) or "rtn"
+        criterion: Any = "magnitude" if sparsity is None else sparsity["criterion"] or usual_criterion(rounding)
         return cls(
             None if weight is None else _format(weight),
-            solvers[0] if solvers else "rtn",  # pyright: ignore[reportArgumentType]  (checked by __post_init__)
+            rounding,
             None if sparsity is None else Sparsity(sparsity["pattern"]),
             None if low_rank is None else LowRank(int(low_rank["rank"]), int(low_rank["bits"] or 16), low_rank["kind"]),  # pyright: ignore[reportArgumentType]
-            ActivationFormat(int(weight["activation"])) if weight is not None and weight["activation"] else None,
+            ActivationFormat(int(weight["activation"]), bool(weight["static"])) if weight is not None and weight["activation"] else None,
+            criterion,
         )
 
     @classmethod
@@ -302,9 +241,16 @@ class Scheme:
         return core_schema.no_info_plain_validator_function(read, serialization=core_schema.plain_serializer_function_ser_schema(str))
 
 
+def usual_criterion(rounding: str) -> Criterion:
+    """The criterion that needs no name: GPTQ's sweep finds the mask as well."""
+    return "sparsegpt" if rounding == "gptq" else "magnitude"
+
+
 def _format(match: re.Match[str]) -> WeightFormat:
-    group = int(match["group"]) if match["group"] else None
-    return WeightFormat(int(match["bits"]), group, bool(match["symmetric"]), match["kind"])  # pyright: ignore[reportArgumentType]
+    kind: Any = match["kind"]
+    group, neurons = (int(match[name]) if match[name] else None for name in ("group", "neurons"))
+    group = BLOCKS.get(kind) if group is None else group
+    return WeightFormat(int(match["bits"]), group, bool(match["symmetric"]), kind, neurons)
 
 
 KEEP = Scheme()

@@ -1,4 +1,4 @@
-"""Weights that were found with the statistics of the layers' inputs, kept in the study's artifacts."""
+"""Weights that were found with what calibration saw of their layers, kept in the study's artifacts."""
 
 from __future__ import annotations
 
@@ -63,4 +63,5 @@ def _name(layer: LayerRef, scheme: Scheme) -> str:
 
 def _array(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu().contiguous()
-    return (tensor.view(torch.int16) if tensor.dtype is torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16
+    bits = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8}.get(tensor.dtype)  # numpy has neither
+    return (tensor if bits is None else tensor.view(bits)).numpy()

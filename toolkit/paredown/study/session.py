@@ -13,14 +13,15 @@ import torch
 
 from paredown import kv_cache, tasks
 from paredown.apply import Variants, stored_tensors
-from paredown.calibration import capture, statistics
+from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
-from paredown.methods import Compressed, Inputs, compress
+from paredown.methods import Compressed, compress
 from paredown.models import LoadedModel
+from paredown.sensitivity import statistics_of
 from paredown.sizes import fixed_bytes
 from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig, default_schemes
 from paredown.store import Store
@@ -41,7 +42,7 @@ class Session:
         layers: Its compressible layers.
         held_out: Batches of the held-out split.
         variants: Puts the weights of a plan in place.
-        kept: The weights that were found with the statistics of the layers' inputs.
+        kept: The weights that were found with what calibration saw of their layers.
         store: Keeps the original model's answers.
         export_format: What the plans are exported as.
         schemes: The schemes of the study, in their short form.
@@ -158,9 +159,8 @@ def _again(config: StudyConfig, loaded: LoadedModel, task: Task, layer: LayerRef
         raise ParedownError(
             f"{layer.name} by {scheme}: the calibration data never runs the layer, so that nothing is known of its inputs; keep it"
         )
-    stats = statistics(captured[layer.name])
-    inputs = Inputs(stats.input_second_moment, stats.tokens)
-    return compress(weight_of(loaded.model, layer), scheme, inputs, dtype=getattr(torch, layer.dtype))
+    seen = statistics_of(captured[layer.name])
+    return compress(weight_of(loaded.model, layer), scheme, seen, dtype=getattr(torch, layer.dtype))
 
 
 def _offers(

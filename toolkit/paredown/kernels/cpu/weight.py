@@ -34,6 +34,8 @@ def refusal(packed: Packed) -> str:
     """Why our kernels can't hold a weight; empty where they can."""
     if packed.scheme.weight is None and packed.scheme.sparsity is not None:
         return "its kept weights have no number format, and the kernels multiply codes"
+    if packed.scheme.weight is not None and packed.scheme.weight.kind not in ("int", "nf"):
+        return f"the kernels multiply codes of int and nf, not of {packed.scheme.weight}"
     return ""
 
 
@@ -137,6 +139,8 @@ class KernelWeight:
             zeros = None if mask is None else torch.full_like(scales, (1 << (bits - 1)) - 1, dtype=torch.uint8)
         else:
             zeros = torch.full_like(scales, 1 << (bits - 1), dtype=torch.uint8) if numbers.zero_points is None else numbers.zero_points
+        run = out // len(scales)  # of neurons that share them: each row gets its own
+        scales, zeros = scales.repeat_interleave(run, 0), None if zeros is None else zeros.repeat_interleave(run, 0)
         width = inputs // scales.shape[1]
         self.group = next((size for size in reversed(GROUP_SIZES) if width % size == 0), 0)
         if not self.group:  # one scale a row, and a last group that is not full
