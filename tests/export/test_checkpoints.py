@@ -16,7 +16,7 @@ from paredown.export import best_format, compressed_tensors, load_plan, native, 
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress
 from paredown.models import LoadedModel
-from paredown.specs import KEEP, Plan, Scheme, fused_groups
+from paredown.specs import BITS, KEEP, Plan, Scheme, WeightFormat, fused_groups
 from seen_layers import seen
 from some_schemes import FAMILIES
 from tiny_models import CASES
@@ -133,6 +133,23 @@ def test_our_own_format_holds_every_scheme_of_the_grammar_to_the_byte(name, dtyp
     twin = copy.deepcopy(model)
     compress_(twin, layers, plan.schemes, kept)
     assert relative_error(logits(twin, case.inputs()), expected) < 1e-5
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_word_and_position_embeddings_take_bits_of_their_own(bits, tmp_path):
+    case = CASES["bert"]
+    model = case.build()
+    layers = find_layers(model)
+    words, positions = ([layer.name for layer in layers if layer.role == role] for role in ("embedding", "position"))
+    assert (len(words), len(positions)) == (1, 1)
+    others = {2: "int8", 3: "int6n32", 4: "nf4+50%-mfac", 5: "mxfp4", 6: "int4-gptq+2:4", 8: "int2g64sym"}
+    schemes = {words[0]: Scheme(WeightFormat(bits, 32)), positions[0]: Scheme.parse(others[bits])}
+    fixed = sizes.fixed_bytes(stored_tensors(model), layers)
+    plan = Plan("tiny", "0" * 16, schemes, sizes.plan_bytes(fixed, layers, schemes))
+    folder = native.write(loaded(model), layers, plan, tmp_path / "out")
+    assert (folder / native.WEIGHTS).stat().st_size == plan.bytes
+    with Variants(model, layers).applied(schemes):
+        assert relative_error(logits(native.load(folder), case.inputs()), logits(model, case.inputs())) < 1e-5
 
 
 def test_what_gptq_found_is_plain_integers_for_transformers(tmp_path):

@@ -122,14 +122,17 @@ class _Bench:
         errors: list[Tensor] = []
         rounded: dict[int, RoundedInputs] = {}
         notes: list[str] = []
+        exact: list[list[Tensor]] = []
         for place, scheme in enumerate(schemes):
             made = compress(self.weight, scheme, self.seen, dtype=getattr(torch, self.layer.dtype))
             errors.append(dequantize(made) - self.weight)
             notes.append(made.note)
             if (round_inputs := made.round_inputs) is not None:
-                rounded[place] = rounded_inputs(self.captured, self.weight, errors[place], round_inputs)
+                exact = exact or outputs_of(self.captured, self.weight)
+                rounded[place] = rounded_inputs(self.captured, self.weight, errors[place], round_inputs, exact)
             if self.on_made is not None and scheme.needs_calibration:
                 self.on_made(made)
+        exact.clear()
         diagonal, full = (0.5 * form.double() for form in PerSampleGradients(self.captured).forms(errors))  # [samples, schemes]
         for place, inputs in rounded.items():
             diagonal[:, place] += 0.5 * inputs.diagonal
@@ -159,7 +162,9 @@ class RoundedInputs:
     output_error: float
 
 
-def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, round_inputs: Callable[[Tensor], Tensor]) -> RoundedInputs:
+def rounded_inputs(
+    captured: Captured, weight: Tensor, error: Tensor, round_inputs: Callable[[Tensor], Tensor], outputs: Sequence[Sequence[Tensor]]
+) -> RoundedInputs:
     """See what a layer does when its inputs are rounded.
 
     Args:
@@ -167,15 +172,16 @@ def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, round_inpu
         weight: W, [out, in].
         error: Ŵ - W, [out, in].
         round_inputs: Inputs [..., in] to the nearest values of their grid.
+        outputs: W x of each batch and part (`outputs_of`).
     """
     compressed = weight + error
     products, diagonal, squares, tokens = [], [], 0.0, 0
-    for parts in captured.batches:
+    for parts, before in zip(captured.batches, outputs, strict=True):
         product = torch.zeros(len(parts[0].inputs), dtype=torch.float64)
         squared = product.clone()
-        for part in parts:
-            rounding = round_inputs(part.inputs) - part.inputs
-            change = (rounding @ compressed.T).add_(part.inputs @ error.T)
+        for part, exact in zip(parts, before, strict=True):
+            rounded = round_inputs(part.inputs)
+            change, rounding = (rounded @ compressed.T).sub_(exact), rounded - part.inputs
             product += torch.einsum("sto,sto->s", part.gradients, change).double()
             squared += ((part.gradients @ compressed) * rounding).square_().sum((1, 2)).double()
             real = change.flatten(0, 1) if part.mask is None else change[part.mask]
@@ -184,6 +190,11 @@ def rounded_inputs(captured: Captured, weight: Tensor, error: Tensor, round_inpu
         products.append(product)
         diagonal.append(squared)
     return RoundedInputs(torch.cat(products), torch.cat(diagonal), squares / max(tokens, 1))
+
+
+def outputs_of(captured: Captured, weight: Tensor) -> list[list[Tensor]]:
+    """W x of each batch and part, [samples, tokens, out]."""
+    return [[part.inputs @ weight.T for part in parts] for parts in captured.batches]
 
 
 def shrunk(diagonal: Tensor, full: Tensor, units: Tensor) -> tuple[Tensor, Tensor]:

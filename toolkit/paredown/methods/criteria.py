@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from paredown.methods import kfac_pruning, mfac
@@ -47,7 +48,7 @@ def _prune(weight: Tensor, criterion: Criterion, pattern: Pattern, seen: Statist
     if criterion == "fisher":
         return prune(weight, diagonal_fisher(weight, seen.fisher(len(weight))), pattern)
     if criterion == "mfac":
-        return mfac.prune(weight, seen.sample_gradients, pattern)
+        return mfac.prune(weight, seen.sample_gradients, pattern, mean_square=float(seen.fisher(len(weight)).mean(dtype=torch.float64)))
     chosen = prune(weight, kfac_pruning.surgeon_saliency(weight, seen.inverse_diagonal()), pattern)
     pruned = kfac_pruning.compensate(weight, chosen.mask, seen.moment, seen.outputs)
     return replace(pruned, note=f"{seen.note}; {pruned.note}")

@@ -42,8 +42,13 @@ def scaled_svd(change: Tensor, rows: Tensor, columns: Tensor, rank: int) -> LowR
     change = checks.finite(checks.matrix(change)).double()
     rank, note = check_rank(rank, change.shape)
     rows, columns = (_floored(side.to(change), size) for side, size in zip((rows, columns), change.shape, strict=True))
-    left, values, right = torch.linalg.svd(rows[:, None] * change * columns, full_matrices=False)
-    return LowRank(*balanced(left[:, :rank] * values[:rank] / rows[:, None], right[:rank] / columns), values, note)
+    scaled = rows[:, None] * change * columns
+    # the eigenvectors of the smaller Gram matrix are the directions to project on: half the cost of a singular value decomposition
+    wide = scaled.shape[0] < scaled.shape[1]
+    squares, vectors = torch.linalg.eigh(scaled @ scaled.T if wide else scaled.T @ scaled)
+    directions, values = vectors[:, -rank:].flip(1), squares.flip(0).clamp(min=0).sqrt()
+    left, right = (directions, directions.T @ scaled) if wide else (scaled @ directions, directions.T)
+    return LowRank(*balanced(left / rows[:, None], right / columns), values, note)
 
 
 def whitened_svd(change: Tensor, moment: Tensor, rank: int) -> LowRank:

@@ -90,7 +90,14 @@ def fisher_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = 
     return torch.cat([blocks[start : start + rows] for start in range(0, shape[0], rows)]), note
 
 
-def row_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLOCK, damping: float = DAMPING) -> tuple[RowBlocks, str]:
+def row_blocks(
+    gradients: Gradients,
+    shape: tuple[int, int],
+    *,
+    block: int = BLOCK,
+    damping: float = DAMPING,
+    mean_square: float | None = None,
+) -> tuple[RowBlocks, str]:
     """The damped Fisher of a layer's blocks as `paredown.methods.brain_surgeon` takes it; O(out in m block) each time they are read.
 
     Args:
@@ -98,6 +105,7 @@ def row_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLO
         shape: Its [out, in].
         block: Weights that are coupled, at most; rows are cut into pieces of equal width.
         damping: λ relative to the mean of the squared gradients.
+        mean_square: That mean, where it is known.
 
     Returns:
         F, and what was done about degenerate input. Where no gradient reaches the layer, F is the identity, so that the saliency is
@@ -111,13 +119,14 @@ def row_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLO
     pieces = math.ceil(inputs / block)
     read = _reader(gradients, shape)
     first = read(0, 1)
-    rows, dtype = max(1, _CHUNK // (len(first) * inputs)), torch.promote_types(first.dtype, torch.float32)
-    starts = range(0, out, rows)
-    mean = sum(float(read(start, min(start + rows, out)).to(dtype).square().mean(0).sum(dtype=torch.float64)) for start in starts)
-    mean /= out * inputs
-    if not math.isfinite(mean):
+    dtype = torch.promote_types(first.dtype, torch.float32)
+    if mean_square is None:
+        rows = max(1, _CHUNK // (len(first) * inputs))
+        parts = (read(start, min(start + rows, out)).to(dtype) for start in range(0, out, rows))
+        mean_square = sum(float(part.square().sum(dtype=torch.float64)) for part in parts) / (len(first) * out * inputs)
+    if not math.isfinite(mean_square):
         raise ParedownError("the gradients hold NaN or infinite values; leave out the samples whose loss is not finite")
-    ridge = damping * mean if mean > 0 else 1.0
+    ridge = damping * mean_square if mean_square > 0 else 1.0
 
     def blocks(start: int, stop: int) -> Tensor:
         columns = cut(read(start, stop).to(dtype), pieces).flatten(1, 2).transpose(0, 1)  # [rows · pieces, m, width]
@@ -126,12 +135,19 @@ def row_blocks(gradients: Gradients, shape: tuple[int, int], *, block: int = BLO
         return fisher.unflatten(0, (-1, pieces))
 
     width = math.ceil(inputs / pieces)
-    note = "" if mean > 0 else "no gradient reaches the layer; weights are compared by magnitude"
+    note = "" if mean_square > 0 else "no gradient reaches the layer; weights are compared by magnitude"
     return RowBlocks((out, pieces, width, width), dtype, blocks), note
 
 
 def prune(
-    weight: Tensor, gradients: Gradients, pattern: Pattern, *, block: int = BLOCK, damping: float = DAMPING, steps: int = 2
+    weight: Tensor,
+    gradients: Gradients,
+    pattern: Pattern,
+    *,
+    block: int = BLOCK,
+    damping: float = DAMPING,
+    steps: int = 2,
+    mean_square: float | None = None,
 ) -> Pruned:
     """Prune by the optimal brain surgeon with M-FAC's blocks, from gradients at the given weight.
 
@@ -145,9 +161,10 @@ def prune(
         block: As in `row_blocks`.
         damping: As in `row_blocks`.
         steps: Rounds of pruning, update and new saliencies.
+        mean_square: Mean of the squared gradients, where it is known.
     """
     weight = checks.matrix(weight)
-    blocks, note = row_blocks(gradients, (weight.shape[0], weight.shape[1]), block=block, damping=damping)
+    blocks, note = row_blocks(gradients, (weight.shape[0], weight.shape[1]), block=block, damping=damping, mean_square=mean_square)
     pruned = brain_surgeon.prune(weight, blocks, pattern, steps=steps)
     return Pruned(pruned.weight, pruned.mask, pruned.loss_increase, note)
 
