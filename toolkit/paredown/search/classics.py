@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from paredown.errors import ParedownError
 from paredown.search.allocation import allocate
@@ -14,6 +13,9 @@ from paredown.search.monotone import monotone_front
 from paredown.search.problem import Objective, Problem
 from paredown.search.resources import Resource
 from paredown.specs import Scheme
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def compare(
         One row each, by name: ``source``, ``formula``, ``bytes``, ``loss_increase`` (predicted, nats per unit; it ranks plans, it is
         no result), ``schemes``, and ``refused``: why there is no plan, empty where there is one.
     """
+    import pandas as pd  # half a second that only tables should cost
+
     rows = {}
     for classic in classics:
         try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from scipy.stats import rankdata
 
 from paredown.errors import ParedownError
 from paredown.search.problem import Objective, Problem
 from paredown.specs import KEEP, Scheme
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RESAMPLES = 1000
 """Bootstrap samples behind an interval."""
@@ -81,6 +84,8 @@ def agreement_table(
     Raises:
         ParedownError: If an objective is not known, or fewer than 3 groups offer the scheme.
     """
+    import pandas as pd  # half a second that only tables should cost
+
     taken = [np.array([s == scheme if scheme else s != KEEP for s in offered]) for offered in problem.schemes]
     groups = np.repeat(np.arange(len(taken)), [mask.sum() for mask in taken])
     if len(groups) < 3:

@@ -81,7 +81,7 @@ def sweep(
     elif tolerance and len(hull.weights) > 1:
         thin = thinned_front(table, hull, tolerance / 5)
         points = points.joined(thin.at((thin.weights >= points.weights[0]) & (thin.weights <= points.weights[-1])))
-        gaps = _gaps(points.costs[:-1], points.weights[1:], hull)
+        gaps = _gaps(points.costs[:-1], np.interp(points.weights[1:], hull.weights, hull.costs), hull)
         weak = _back_to_corners(gaps > tolerance, points, hull)
         parts = [(points.at(np.flatnonzero(np.append(~weak, True))), np.append(gaps[~weak], 0.0))]
         stretches = [points.at(slice(a, b + 1)) for a, b in _runs(weak)]
@@ -158,17 +158,16 @@ def _filled(table: Table, hull: Points, points: Points, tolerance: float, states
         points = points.joined(Points(found.weights, found.costs, found.places()))
         points = points.at(points.weights < end)  # the last point itself may be beaten by now
         next_weights = np.append(points.weights[1:], end)
-        need = points.costs + price * next_weights - bound  # a missing selection of more excess is beaten
-        proven = found.complete & (need <= excess + ROUNDING * abs(bound))
-        gaps = np.where(proven, 0.0, _gaps(points.costs, next_weights, hull))
+        missing = bound + excess - price * next_weights  # what is not found costs more than this, before the next weight
+        lower = np.maximum(np.interp(next_weights, hull.weights, hull.costs), missing if found.complete else -np.inf)
+        gaps = _gaps(points.costs, np.where(lower >= points.costs - ROUNDING * abs(bound), points.costs, lower), hull)
         if not found.complete or (gaps <= tolerance).all():
             return points, gaps
-        excess = min(4 * excess, float(need.max())) or float(need.max())
+        excess = min(4 * excess, float((points.costs + price * next_weights).max()) - bound) or float(np.abs(points.costs).max())
 
 
-def _gaps(costs: np.ndarray, next_weights: np.ndarray, hull: Points) -> np.ndarray:
-    """Share of each cost by which the hull is lower just before the next weight, [n]."""
-    lower = np.interp(next_weights, hull.weights, hull.costs)
+def _gaps(costs: np.ndarray, lower: np.ndarray, hull: Points) -> np.ndarray:
+    """Share of each cost that would be saved at a lower bound, [n]."""
     return (costs - lower) / np.maximum(np.abs(costs), LEAST_COST * np.abs(hull.costs[0]))
 
 
