@@ -53,6 +53,11 @@ class Microscaled:
     tensor_scale: Tensor | None
     kind: MicroscalingKind
 
+    @property
+    def block_scales(self) -> Tensor:
+        """What the numbers of each block are multiplied by, float32 [out, blocks]."""
+        return _scales(self.scales, self.tensor_scale).squeeze(-1)
+
 
 def storage_bits(kind: MicroscalingKind, out: int, inputs: int) -> int:
     """Bits of a weight [out, inputs]: a short last block is padded, as the formats' kernels want it.

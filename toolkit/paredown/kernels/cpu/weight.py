@@ -13,10 +13,13 @@ from torch import Tensor
 from paredown.errors import ParedownError
 from paredown.kernels.cpu.library import CallStruct, Isa, Library, WeightStruct, load
 from paredown.kernels.packing import Packed, unpack
-from paredown.methods.codebooks import normal_float
+from paredown.methods import Quantized
+from paredown.methods.codebooks import e2m1_values, normal_float
 from paredown.methods.factors import StoredFactors, dense_factor
+from paredown.methods.microscaling import Microscaled
 from paredown.methods.normal_float import NormalFloat
 from paredown.specs import GROUP_SIZES
+from paredown.specs.scheme_parts import BLOCKS
 
 Precision = Literal["int8", "bf16", "float32"]
 """What inputs are rounded to while they are multiplied; sums are exact integers or float32."""
@@ -34,8 +37,6 @@ def refusal(packed: Packed) -> str:
     """Why our kernels can't hold a weight; empty where they can."""
     if packed.scheme.weight is None and packed.scheme.sparsity is not None:
         return "its kept weights have no number format, and the kernels multiply codes"
-    if packed.scheme.weight is not None and packed.scheme.weight.kind not in ("int", "nf"):
-        return f"the kernels multiply codes of int and nf, not of {packed.scheme.weight}"
     return ""
 
 
@@ -91,8 +92,8 @@ class KernelWeight:
     ) -> Tensor:
         """activation(X Wᵀ + bias).
 
-        A token's inputs are rounded to symmetric integers over their own range in each group of the weight (``int8``), to bfloat16
-        where the instruction set has it (``bf16``), or not at all. Inputs that are not finite give outputs that are not.
+        A token's inputs are rounded to symmetric integers over their own range in each group of the weight, and in each 64 of it
+        (``int8``), to bfloat16 where the instruction set has it (``bf16``), or not at all. Inputs that are not finite give outputs that are not.
 
         Args:
             x: [..., in], float32, bfloat16 or float16.
@@ -131,17 +132,26 @@ class KernelWeight:
             self._library.dll.pd_linear(ctypes.byref(self._struct), ctypes.byref(call))
         return y
 
-    def _take_codes(self, numbers: Any, mask: Tensor | None) -> None:
+    def _take_codes(self, numbers: Quantized | NormalFloat | Microscaled, mask: Tensor | None) -> None:
         out, inputs = self.shape
-        scales, zeros, bits = numbers.scales, None, numbers.format.bits
-        if isinstance(numbers, NormalFloat):
-            self.tensors["table"] = torch.nn.functional.pad(normal_float(bits).float(), (0, 16 - (1 << bits)))
-            zeros = None if mask is None else torch.full_like(scales, (1 << (bits - 1)) - 1, dtype=torch.uint8)
-        else:
+        zeros: Tensor | None = None
+        table: Tensor | None = None
+        zero = 0
+        if isinstance(numbers, Quantized):
+            bits, scales = numbers.format.bits, numbers.scales
             zeros = torch.full_like(scales, 1 << (bits - 1), dtype=torch.uint8) if numbers.zero_points is None else numbers.zero_points
-        run = out // len(scales)  # of neurons that share them: each row gets its own
-        scales, zeros = scales.repeat_interleave(run, 0), None if zeros is None else zeros.repeat_interleave(run, 0)
-        width = inputs // scales.shape[1]
+            scales, zeros = (each.repeat_interleave(out // len(each), 0) for each in (scales, zeros))  # runs of rows that share them
+            width = inputs // scales.shape[1]
+        elif isinstance(numbers, NormalFloat):
+            bits, scales = numbers.format.bits, numbers.scales
+            table, zero = normal_float(bits), (1 << (bits - 1)) - 1
+            width = inputs // scales.shape[1]
+        else:
+            bits, scales, table, zero = 4, numbers.block_scales, e2m1_values(torch.arange(16, dtype=torch.uint8)), 0
+            width = BLOCKS[numbers.kind.rstrip("4")]
+        if table is not None:
+            self.tensors["table"] = torch.nn.functional.pad(table.float(), (0, 16 - len(table)))
+            zeros = None if mask is None else torch.full_like(scales, zero, dtype=torch.uint8)
         self.group = next((size for size in reversed(GROUP_SIZES) if width % size == 0), 0)
         if not self.group:  # one scale a row, and a last group that is not full
             self.group = min(128, 1 << max(4, (inputs - 1).bit_length()))

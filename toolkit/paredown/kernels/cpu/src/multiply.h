@@ -11,6 +11,7 @@ namespace PAREDOWN_ISA {
 // One word of 32 bits holds as many inputs as a lane multiplies at once; a step of 4 inputs is WORDS of them.
 template <bool Wide> struct AsInt8 {  // Wide: codes of 8 bits where the dot product wants them signed, as 128 less
   static constexpr int WORDS = 1, LESS = Wide ? 128 : 0;
+  static constexpr bool RANGES = true;
   static constexpr bool GROUPED = true;
   using Sum = Ints;
   static INLINE Sum none() { return no_ints(); }
@@ -28,6 +29,7 @@ template <bool Wide> struct AsInt8 {  // Wide: codes of 8 bits where the dot pro
 #ifdef PAREDOWN_BF16
 struct AsBf16 {
   static constexpr int WORDS = 2, LESS = 0;
+  static constexpr bool RANGES = false;
   static constexpr bool GROUPED = true;
   using Sum = Floats;
   static INLINE Sum none() { return set(0); }
@@ -44,6 +46,7 @@ struct AsBf16 {
 
 struct AsFloat32 {
   static constexpr int WORDS = 4, LESS = 0;
+  static constexpr bool RANGES = false;
   static constexpr bool GROUPED = false;  // scales and zero points are in the decoded numbers already
   using Sum = Floats;
   static INLINE Sum none() { return set(0); }
@@ -102,7 +105,9 @@ void few(const Weight& w, int64_t block, const Inputs& in, float* results) {
     for (int m = 0; m < MR; m++) f[m][r] = set(0);
   }
   const uint32_t* x = in.words;
-  for (int64_t g = 0; g < w.groups; g++) {
+  const int64_t parts = C::RANGES ? parts_of(w, INT8) : 1, part = w.group / parts;
+  for (int64_t i = 0; i < w.groups * parts; i++) {
+    const int64_t g = i / parts;
     typename C::Sum sums[MR][NR];
 UNROLL(16)
     for (int r = 0; r < NR; r++) {
@@ -111,7 +116,7 @@ UNROLL(16)
 UNROLL(16)
       for (int m = 0; m < MR; m++) sums[m][r] = C::none();
     }
-    for (int64_t k = 0; k < w.group; k += CHUNK) {
+    for (int64_t k = 0; k < part; k += CHUNK) {
 UNROLL(16)
       for (int r = 0; r < NR; r++) {
         Bytes q[4];
@@ -135,8 +140,8 @@ UNROLL(16)
       const Floats zero = C::GROUPED ? mul(scale, zeros_at<C>(w, own[r] * w.groups + g)) : set(0);
 UNROLL(16)
       for (int m = 0; m < MR; m++) {
-        f[m][r] = C::scaled(sums[m][r], scale, in.scales[g * MR + m], f[m][r]);
-        if (C::GROUPED && !w.table) f[m][r] = fnma(zero, set(in.sums[g * MR + m]), f[m][r]);
+        f[m][r] = C::scaled(sums[m][r], scale, in.scales[i * MR + m], f[m][r]);
+        if (C::GROUPED && !w.table) f[m][r] = fnma(zero, set(in.sums[i * MR + m]), f[m][r]);
       }
     }
   }
@@ -144,13 +149,14 @@ UNROLL(16)
     for (int r = 0; r < NR; r++) store(results + (m * NR + r) * BLOCK, f[m][r]);
 }
 
-// A panel, whose blocks are `stride` bytes apart, times one tile of MR tokens: `groups` groups of `words` words, from words x and group
-// factors on.
+// A panel, whose blocks are `stride` bytes apart, times one tile of MR tokens: `groups` groups of `parts` times `words` words, from words
+// x and group factors on.
 template <class C, int MR>
-void tile(const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t words, const uint32_t* x, const float* scales,
+void tile(const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t parts, int64_t words, const uint32_t* x, const float* scales,
           const float* sums, bool zeros, float* results) {
   constexpr int NR = PANEL_BLOCKS, STEPS = 4;  // a group has at least four words; GCC copies every sum where the loop is not unrolled
-  for (int64_t g = 0; g < groups; g++) {
+  float half[MR * NR * BLOCK];
+  for (int64_t i = 0; i < groups * parts; i++) {
     typename C::Sum a[MR][NR];
 UNROLL(16)
     for (int m = 0; m < MR; m++)
@@ -170,13 +176,29 @@ UNROLL(4)
       panel += 64 * STEPS;
       x += STEPS * MR;
     }
+    if constexpr (C::RANGES) {
+      if (parts == 2 && i % 2 == 0) {  // the scale of the weight waits for the other half
+UNROLL(16)
+        for (int m = 0; m < MR; m++)
+UNROLL(4)
+          for (int r = 0; r < NR; r++) store(half + (m * NR + r) * BLOCK, mul(to_floats(a[m][r]), set(scales[m])));
+        scales += MR, sums += MR;
+        continue;
+      }
+    }
 UNROLL(4)
     for (int r = 0; r < NR; r++) {
       const Floats scale = C::GROUPED ? load(factors + 16 * r) : set(1), zero = C::GROUPED ? load(factors + 16 * (NR + r)) : set(0);
 UNROLL(16)
       for (int m = 0; m < MR; m++) {
         float* to = results + (m * NR + r) * BLOCK;
-        Floats f = C::scaled(a[m][r], scale, C::GROUPED ? scales[m] : 1, load(to));
+        Floats f = load(to);
+        if constexpr (C::RANGES) {
+          const Floats sum = to_floats(a[m][r]), input = set(scales[m]);
+          f = fma(parts == 2 ? fma(sum, input, load(half + (m * NR + r) * BLOCK)) : mul(sum, input), scale, f);
+        } else {
+          f = C::scaled(a[m][r], scale, 1, f);
+        }
         if (C::GROUPED && zeros) f = fnma(zero, set(sums[m]), f);
         store(to, f);
       }
@@ -186,9 +208,9 @@ UNROLL(16)
   }
 }
 
-template <class C> INLINE void any_tile(int64_t width, const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t words, const uint32_t* x,
+template <class C> INLINE void any_tile(int64_t width, const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t parts, int64_t words, const uint32_t* x,
                                         const float* scales, const float* sums, bool zeros, float* results) {
-#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR>(panel, stride, factors, groups, words, x, scales, sums, zeros, results); break;
+#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR>(panel, stride, factors, groups, parts, words, x, scales, sums, zeros, results); break;
   switch (width) {
     TOKENS(2) TOKENS(4) TOKENS(6) TOKENS(8) TOKENS(10) TOKENS(12)
   }
@@ -219,6 +241,7 @@ template <class C, class D>
 void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, uint8_t* panel, float* results) {
   constexpr int NR = PANEL_BLOCKS;
   const int64_t last = ceil_div(w.rows, BLOCK) - 1, words = w.group / 4 * C::WORDS;
+  const int64_t parts = C::RANGES ? parts_of(w, INT8) : 1;
   const int64_t at_once = PANEL_BYTES / (64 * NR * words);  // groups
   constexpr bool AS_IT_IS = C::WORDS == 1 && !C::LESS && D::BITS == 8 && !D::SPARSE;  // codes that are what a panel holds
   const int64_t stride = !AS_IT_IS ? PANEL_BYTES / NR : block < last ? w.groups * w.group * 16 : 0;
@@ -250,8 +273,8 @@ void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, ui
     for (int64_t t = 0; t < count; t++) {
       const Inputs& in = tiles[t];
       const uint32_t* x = in.words + g * words * in.width;
-      if constexpr (C::GROUPED) any_tile<C>(in.width, from, stride, factors, groups, words, x, in.scales + g * in.width, in.sums + g * in.width, !w.table, to);
-      else any_tile<C>(in.width, from, stride, factors, 1, groups * words, x, nullptr, nullptr, false, to);
+      if constexpr (C::GROUPED) any_tile<C>(in.width, from, stride, factors, groups, parts, words / parts, x, in.scales + g * parts * in.width, in.sums + g * parts * in.width, !w.table, to);
+      else any_tile<C>(in.width, from, stride, factors, 1, 1, groups * words, x, nullptr, nullptr, false, to);
       to += in.width * NR * BLOCK;
     }
   }

@@ -99,11 +99,11 @@ constexpr int64_t MOST_TOKENS = 256;
 int64_t word_inputs(const Call& call) { return call.precision == INT8 ? 4 : call.precision == BF16 ? 2 : 1; }
 
 void multiply_tokens(const Engine& e, const Weight& w, const Call& call, int64_t first, int64_t tokens) {
-  const int64_t padded = w.groups * w.group, words = padded / word_inputs(call);
+  const int64_t padded = w.groups * w.group, words = padded / word_inputs(call), ranges = w.groups * parts_of(w, call.precision);
   const bool few = tokens <= e.few(w, (Precision)call.precision);
   const int64_t even = (ceil_div(tokens, ceil_div(tokens, e.tile)) + 1) / 2 * 2;
   const int64_t width = few ? (tokens == 1 ? 1 : 4) : even, tiles = ceil_div(tokens, width), all = tiles * width;
-  const size_t word_bytes = up((size_t)(words * all) * 4), factor_bytes = up((size_t)(w.groups * all) * 4);
+  const size_t word_bytes = up((size_t)(words * all) * 4), factor_bytes = up((size_t)(ranges * all) * 4);
   const size_t rank_bytes = up((size_t)(w.rank * all) * 4), table_bytes = up((size_t)tiles * sizeof(Inputs));
   uint8_t* memory = shared_scratch.take(word_bytes + 2 * factor_bytes + rank_bytes + table_bytes);
   uint32_t* x = (uint32_t*)memory;
@@ -115,8 +115,8 @@ void multiply_tokens(const Engine& e, const Weight& w, const Call& call, int64_t
     const int64_t from = t * width, size = tokens - from < width ? tokens - from : width;
     float* row = (float*)own_scratch.take(up((size_t)padded * 4) * 2);
     uint32_t* packed = (uint32_t*)((uint8_t*)row + up((size_t)padded * 4));
-    e.prepare(w, call, first + from, size, width, row, packed, x + words * from, scales + w.groups * from, sums + w.groups * from, ranks + w.rank * from);
-    inputs[t] = {x + words * from, scales + w.groups * from, sums + w.groups * from, width};
+    e.prepare(w, call, first + from, size, width, row, packed, x + words * from, scales + ranges * from, sums + ranges * from, ranks + w.rank * from);
+    inputs[t] = {x + words * from, scales + ranges * from, sums + ranges * from, width};
   });
 
   const int64_t step = few ? e.few_blocks : e.panel_blocks, blocks = ceil_div(w.rows, BLOCK);

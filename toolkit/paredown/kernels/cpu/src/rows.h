@@ -67,11 +67,14 @@ INLINE void round_group(const float* row, int64_t group, float largest, int8_t* 
   sum = scale * (float)total;
 }
 
-// Words of one row at the call's precision; scales and sums of group g go to place g * width.
+// Words of one row at the call's precision; scales and sums of part i of all groups go to place i * width.
 inline const uint32_t* round_row(const Weight& w, const Call& call, const float* row, uint32_t* packed, int64_t width, float* scales, float* sums) {
   if (call.precision == INT8) {
-    for (int64_t g = 0; g < w.groups; g++)
-      round_group(row + g * w.group, w.group, (float)call.largest, (int8_t*)packed + g * w.group, scales[g * width], sums[g * width]);
+    const int64_t parts = parts_of(w, INT8), part = w.group / parts;
+    for (int64_t i = 0; i < w.groups * parts; i++)
+      round_group(row + i * part, part, (float)call.largest, (int8_t*)packed + i * part, scales[i * width], sums[i * width]);
+    if (parts == 2)  // a zero point is the same in both halves: it is corrected for with the second
+      for (int64_t i = 0; i < w.groups * 2; i += 2) sums[(i + 1) * width] += sums[i * width], sums[i * width] = 0;
     return packed;
   }
   if (call.precision == F32) return (const uint32_t*)row;
@@ -115,7 +118,7 @@ inline void prepare(const Weight& w, const Call& call, int64_t first, int64_t co
   }
   for (int64_t m = count; m < width; m++) {
     for (int64_t i = 0; i < length; i++) words[i * width + m] = 0;
-    for (int64_t g = 0; g < w.groups; g++) scales[g * width + m] = sums[g * width + m] = 0;
+    for (int64_t i = 0; i < w.groups * parts_of(w, call.precision); i++) scales[i * width + m] = sums[i * width + m] = 0;
   }
 }
 
