@@ -12,9 +12,11 @@ from paredown.apply import Variants
 from paredown.errors import ParedownError
 from paredown.evaluate import EMULATED, compare, observe
 from paredown.evaluation import APPROXIMATE, Evaluator
-from paredown.layers import find_layers
+from paredown.layers import find_layers, weight_of
+from paredown.methods import compress
 from paredown.specs import KEEP, Plan, Scheme
 from paredown.tasks import Batch, custom
+from seen_layers import seen
 from tiny_models import CASES
 
 INT3 = Scheme.parse("int3g32")
@@ -104,6 +106,34 @@ def test_a_plan_gives_what_its_weights_give_when_they_are_put_in_place(name, sch
     for fast, slow in zip(setting.fast(plan), setting.slowly(plan), strict=True):
         torch.testing.assert_close(fast, slow, rtol=0, atol=5e-6 * float(slow.abs().max()))
     assert same(snapshot(setting.model), before)
+
+
+def test_ranges_of_inputs_that_calibration_found_are_used():
+    static = Scheme.parse("int4g32a8static")
+
+    def kept(layer, scheme):  # as a study does it that has lost its files: from the model, with gradients
+        parameter = torch.ones((), requires_grad=True)
+        setting.model(**CASES["bert"].inputs()).logits.sum().mul(parameter).backward()
+        return compress(weight_of(setting.model, layer), scheme, seen(*layer.shape, seed=5))
+
+    setting = Setting("bert")
+    linear = [layer for layer in setting.layers if layer.kind == "linear"]
+    setting.variants = Variants(setting.model, setting.layers, kept=kept)
+    setting.evaluator = Evaluator(setting.model, setting.layers, setting.task, setting.batches, setting.variants)
+    plan = everywhere(linear, static)
+    for fast, slow in zip(setting.fast(plan), setting.slowly(plan), strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
+    dynamic = setting.fast(everywhere(linear, Scheme.parse("int4g32a8")))
+    assert not torch.allclose(fast, dynamic[-1], rtol=1e-3)
+
+
+def test_weights_made_here_may_be_used_where_gradients_are_taken():
+    setting = Setting("bert")
+    plan = everywhere(setting.layers, INT3)
+    setting.fast(plan)
+    with setting.variants.applied(plan):
+        setting.model(**CASES["bert"].inputs()).logits.sum().backward()
+    assert setting.model.get_submodule(setting.layers[4].name).weight.grad.abs().sum() > 0
 
 
 def test_in_float64_nothing_differs_at_all(name):

@@ -86,8 +86,13 @@ RoundInputs = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Variant:
-    """A layer under a scheme: its weight as the module holds it, and what is done to its inputs."""
+class Variant:
+    """A layer under a scheme.
+
+    Attributes:
+        weight: As the module holds it, transposed for a ``conv1d``; not to be written to.
+        round_inputs: What is done to the layer's inputs; None where they are taken as they come.
+    """
 
     weight: Tensor
     round_inputs: RoundInputs | None = None
@@ -124,7 +129,7 @@ class Variants:
         self._parameters = {layer.name: parameters_of(model, layer) for layer in layers}
         self._originals = {layer.name: self._parameters[layer.name][0].data for layer in layers}
         self._max_bytes, self._kept = max_bytes, kept
-        self._cache: OrderedDict[tuple[str, Scheme], _Variant] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, Scheme], Variant] = OrderedDict()
         self._bytes = 0
         self._lock = threading.RLock()  # one plan at a time
         self._model = model
@@ -147,7 +152,7 @@ class Variants:
         """
         check_names(schemes, self._layers.values())
         with self._lock:
-            variants = {name: self._variant(name, scheme) for name, scheme in schemes.items()}
+            variants = {name: self.variant(name, scheme) for name, scheme in schemes.items()}
             before = [(parameter, parameter.data) for name in variants for parameter in self._parameters[name]]
             outer = dict(self._rounding)
             handles = [self._round_inputs(name) for name in schemes if name not in outer]
@@ -187,21 +192,26 @@ class Variants:
         Raises:
             ParedownError: If the layer is unknown or can't be compressed.
         """
-        check_names({name: scheme}, self._layers.values())
-        return self._variant(name, scheme).weight
+        return self.variant(name, scheme).weight
 
-    def _variant(self, name: str, scheme: Scheme) -> _Variant:
+    def variant(self, name: str, scheme: Scheme) -> Variant:
+        """A layer under a scheme: its `weight`, and what is done to its inputs.
+
+        Raises:
+            ParedownError: If the layer is unknown or can't be compressed.
+        """
+        check_names({name: scheme}, self._layers.values())
         layer, original = self._layers[name], self._originals[name]
         effective, _ = sizes.fit(scheme, layer)
         if effective == KEEP:
-            return _Variant(original)
+            return Variant(original)
         with self._lock:
             key = (name, effective)
             if key not in self._cache:
                 made = compress_layer(original, layer, effective, self._kept)
                 weight = dequantize(made)
                 weight = (weight.T.contiguous() if layer.kind == "conv1d" else weight).to(original.dtype)
-                self._cache[key] = _Variant(weight, made.round_inputs)
+                self._cache[key] = Variant(weight, made.round_inputs)
                 self._bytes += weight.nbytes
                 while self._bytes > self._max_bytes and len(self._cache) > 1:
                     _, dropped = self._cache.popitem(last=False)

@@ -91,7 +91,7 @@ class Evaluator:
         variants: Variants,
         *,
         precision: Precision = "float32",
-        weight_bytes: int = 2**31,
+        weight_bytes: int = 2**30,
         prefix_bytes: int = 2**29,
     ) -> None:
         if min(weight_bytes, prefix_bytes) < 0 or not batches:
@@ -144,24 +144,30 @@ class Evaluator:
 
     def predictions(self, schemes: Mapping[str, Scheme], batches: Sequence[Batch], *, keep: bool = False) -> tuple[Predictions, ...]:
         """What the model predicts under a plan, without the metric; see `observe`."""
-        with torch.inference_mode():
-            return self._ask(schemes, batches, keep, lambda predict: tuple(predict(batch) for batch in batches))[0]
+
+        @torch.inference_mode()
+        def ask(predict: Predict) -> tuple[Predictions, ...]:
+            return tuple(predict(batch) for batch in batches)
+
+        return self._ask(schemes, batches, keep, ask)[0]
 
     def _ask(self, schemes: Mapping[str, Scheme], batches: Sequence[Batch], keep: bool, ask: Callable[[Predict], T]) -> tuple[T, float]:
         """The answer, and the seconds of the recorded run where blocks were not run, else 0."""
         check_names(schemes, self.layers)
         effective = {layer.name: fit(schemes.get(layer.name, KEEP), layer)[0] for layer in self.layers}
-        with self.variants.applied({}), self._in_place(effective):  # the first holds the lock
-            try:
-                return self._follow(effective, batches, keep, ask)
-            except UnlikeRunError as reason:
-                self.runs_in_full = f"the model does not call its blocks alike each time: {reason}"
-                self._runs.clear()
-                return self._follow(effective, batches, keep, ask)
-            except RuntimeError as error:
-                if self.precision == "float32":
-                    raise
-                raise ParedownError(f"{type(self.model).__name__} can't run in bfloat16: {error}; evaluate it in float32") from error
+        with self.variants.applied({}):  # holds the lock
+            self.weights.calibrate(effective)
+            with self._in_place(effective):
+                try:
+                    return self._follow(effective, batches, keep, ask)
+                except UnlikeRunError as reason:
+                    self.runs_in_full = f"the model does not call its blocks alike each time: {reason}"
+                    self._runs.clear()
+                    return self._follow(effective, batches, keep, ask)
+                except RuntimeError as error:
+                    if self.precision == "float32":
+                        raise
+                    raise ParedownError(f"{type(self.model).__name__} can't run in bfloat16: {error}; evaluate it in float32") from error
 
     def clear(self) -> None:
         """Forget weights and outputs."""

@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from paredown.apply import Variants
-from paredown.methods.activations import quantize_per_token
-from paredown.sizes import fit
 from paredown.specs import LayerRef, Scheme
 
 Precision = Literal["float32", "bfloat16"]
@@ -56,10 +54,25 @@ class PreparedWeights:
         self._layers = {layer.name: layer for layer in layers}
         self._kept: OrderedDict[Key, Prepared] = OrderedDict()
         self._in_use: Collection[tuple[str, Scheme]] = ()
+        self._calibrated: set[tuple[str, Scheme]] = set()
         self.bytes = 0
         """Bytes that are kept; at most ``max_bytes``."""
         self.made = 0
         """How often a weight was prepared."""
+
+    def calibrate(self, schemes: Mapping[str, Scheme]) -> None:
+        """See that what needs calibration can be made while the model is not itself: whoever kept it may have to run the model for it.
+
+        Args:
+            schemes: Layer name to a scheme that fits it.
+
+        Raises:
+            ParedownError: If a weight can't be compressed.
+        """
+        for name, scheme in schemes.items():
+            if scheme.needs_calibration and (name, scheme) not in self._calibrated:
+                self._variants.variant(name, scheme)
+                self._calibrated.add((name, scheme))
 
     def use(self, schemes: Mapping[str, Scheme]) -> None:
         """Say which schemes are in use from here on, by layer."""
@@ -88,18 +101,19 @@ class PreparedWeights:
         self._kept.clear()
         self.bytes = 0
 
+    @torch.inference_mode(False)  # its tensors could not be used where gradients are taken, and the variants keep them
+    @torch.no_grad()
     def _make(self, name: str, scheme: Scheme, form: Form) -> Prepared:
-        layer = self._layers[name]
-        weight = self._variants.weight(name, scheme).detach()
-        weight = weight.T if layer.kind == "conv1d" else weight
+        variant = self._variants.variant(name, scheme)
+        weight, round_inputs = variant.weight.detach(), variant.round_inputs
+        weight = weight.T if self._layers[name].kind == "conv1d" else weight
         weight = weight.to(torch.bfloat16) if self._precision == "bfloat16" else weight
-        activation = fit(scheme, layer)[0].activation
         if form == "rows":
             return Prepared(rows_of(weight), weight.nbytes)
         multiply = product_with(weight)
-        if activation is None:
+        if round_inputs is None:
             return Prepared(multiply, weight.nbytes)
-        return Prepared(lambda inputs, bias: multiply(quantize_per_token(inputs, activation.bits), bias), weight.nbytes)
+        return Prepared(lambda inputs, bias: multiply(round_inputs(inputs), bias), weight.nbytes)
 
 
 def rows_of(weight: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
