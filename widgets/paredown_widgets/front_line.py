@@ -21,7 +21,7 @@ class FrontLine:
 
 def front_line(problem: Problem) -> FrontLine:
     """The Pareto front of what is predicted."""
-    front = pareto_front(problem)
+    front = pareto_front(problem, tolerance=0.01)  # finer than a chart of 500 pixels shows
     predicted = [problem.predict(front.schemes(index)) for index in _spread([float(size) for size in front.bytes])]
     return FrontLine(
         tuple(p.bytes for p in predicted), tuple(p.loss_increase for p in predicted), tuple(p.loss_increase_sd for p in predicted)
