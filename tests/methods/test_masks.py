@@ -115,10 +115,11 @@ def test_each_criterion_is_its_formula():
             assert magnitude(weight).values[row, column].item() == pytest.approx(abs(w))
             lost = (w * x[:, column]).square().mean().sqrt().item()
             assert wanda(weight, x.T @ x / 40).values[row, column].item() == pytest.approx(lost, rel=1e-5)
-            squares = gradients[:, row, column].square().mean().item()
-            assert diagonal_fisher(weight, gradients.square().mean(0)).values[row, column].item() == pytest.approx(
-                w * w * squares / 2, rel=1e-5
-            )
+            fisher = gradients.square().mean(0)
+            for damping in (0.0, 0.1, 2.0):
+                curvature = fisher[row, column].item() + damping * fisher.mean().item()
+                saliency = diagonal_fisher(weight, fisher, damping=damping).values[row, column].item()
+                assert saliency == pytest.approx(w * w * curvature / 2, rel=1e-5)
 
 
 def test_wanda_per_row_is_the_brain_surgeon_with_a_diagonal_moment():
@@ -156,5 +157,7 @@ def test_mistakes_are_explained():
         magnitude(torch.tensor([[float("inf")]]))
     with pytest.raises(ParedownError, match=r"mean of squared gradients \[2, 3\]"):
         diagonal_fisher(torch.ones(2, 3), -torch.ones(2, 3))
+    with pytest.raises(ParedownError, match="damping of at least 0"):
+        diagonal_fisher(torch.ones(2, 3), torch.ones(2, 3), damping=-1.0)
     with pytest.raises(ParedownError, match="at least one step"):
         stages(NOfM(1, 2), 0)

@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from paredown.errors import ParedownError
 from paredown.methods import checks, moments
+
+DAMPING = 0.1
+"""Of the diagonal Fisher, relative to its mean."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,15 +53,25 @@ def wanda(weight: Tensor, moment: Tensor) -> Saliency:
     return Saliency(weight.abs() * inputs.clamp(min=0).sqrt().float(), note)
 
 
-def diagonal_fisher(weight: Tensor, fisher: Tensor) -> Saliency:
-    r"""\(\tfrac12 F_{ij} w_{ij}^2\), optimal brain damage with a diagonal Fisher (LeCun et al. 1989; Theis et al. 2018).
+def diagonal_fisher(weight: Tensor, fisher: Tensor, *, damping: float = DAMPING) -> Saliency:
+    r"""\(\tfrac12 (F_{ij} + \lambda) w_{ij}^2\), optimal brain damage with a damped diagonal Fisher (LeCun et al. 1989; Theis et al. 2018).
 
-    Comparable across rows and layers. Where the whole diagonal is zero, the saliency is \(\tfrac12 w^2\).
+    Some hundred samples leave much of the diagonal near zero that more samples would not. Without damping such weights go first, however
+    large they are: half of the sentiment demo's linear weights then cost a KL of 0.35 nats, by magnitude 0.11, and with \(\lambda\) a
+    tenth of the mean 0.02.
+
+    Comparable across the rows of a layer. Where the whole diagonal is zero, the saliency grows with \(w^2\) alone.
 
     Args:
         weight: [out, in].
         fisher: Mean of squared gradients of single samples (or stated batches), [out, in].
+        damping: \(\lambda\) relative to the mean of the diagonal, as in M-FAC; 0 is the paper's, comparable across layers too.
+
+    Raises:
+        ParedownError: If the damping is negative, or the Fisher has another shape or is not finite.
     """
+    if not damping >= 0:
+        raise ParedownError(f"expected a damping of at least 0, relative to the mean squared gradient, got {damping}")
     weight = checks.finite(checks.matrix(weight))
     fisher, note = moments.usable_fisher(fisher, weight.shape)
-    return Saliency(weight.square() * fisher.float() / 2, note)
+    return Saliency(weight.square() * (fisher + damping * fisher.mean()).float() / 2, note)

@@ -73,7 +73,7 @@ class Scheme:
     | ``2:4``, ``-magnitude`` | the smallest | as they are |
     | ``2:4-wanda`` * | the smallest times the input's root mean square | as they are |
     | ``2:4-sparsegpt`` * | what the outputs miss least (SparseGPT) | solved again for the outputs |
-    | ``2:4-fisher`` ** | \(\tfrac12 F_{ii} w_i^2\) smallest, F the diagonal Fisher (OBD) | as they are |
+    | ``2:4-fisher`` ** | \(\tfrac12 (F_{ii} + \lambda) w_i^2\) smallest, F the diagonal Fisher (OBD), damped by a tenth of its mean | as they are |
     | ``2:4-mfac`` ** | the optimal brain surgeon's, with M-FAC's blocks of the Fisher | make up for the dropped ones |
     | ``2:4-kfac`` ** | the optimal brain surgeon's, with K-FAC | make up for the dropped ones |
 
