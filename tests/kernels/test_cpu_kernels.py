@@ -167,6 +167,20 @@ def test_more_threads_compute_the_same(isa):
         torch.set_num_threads(1)
 
 
+def test_a_copy_keeps_its_instruction_set():
+    weight = KernelWeight(packed("int4g32", (20, 64)), "scalar")
+    assert copy.copy(weight).isa.name == copy.deepcopy(weight).isa.name == "scalar"
+
+
+@pytest.mark.parametrize("scheme", ["nf2g32", "nf3g32", "nf4g32", "mxfp4", "nvfp4"])
+def test_a_table_loses_little_in_bfloat16(scheme):
+    held = packed(scheme, (64, 128))
+    x = torch.randn(32, 128).bfloat16()
+    exact = x.double() @ reference.dequantize(held).double().T
+    found = KernelWeight(held).linear(x.float(), precision="bf16").double()
+    assert (found - exact).norm() <= 1e-3 * exact.norm()
+
+
 def test_a_weight_can_be_copied_and_written():
     weight, x = KernelWeight(packed("nf4g64+50%", (20, 64))), torch.randn(3, 64)
     file = io.BytesIO()
