@@ -17,6 +17,7 @@ from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluate import Observation, compare, observe
+from paredown.evaluation import Evaluator
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
@@ -42,6 +43,7 @@ class Session:
         layers: Its compressible layers.
         held_out: Batches of the held-out split.
         variants: Puts the weights of a plan in place.
+        evaluator: Runs plans on the held-out split.
         kept: The weights that were found with what calibration saw of their layers.
         store: Keeps the original model's answers.
         export_format: What the plans are exported as.
@@ -55,6 +57,7 @@ class Session:
     layers: tuple[LayerRef, ...]
     held_out: Sequence[Batch]
     variants: Variants
+    evaluator: Evaluator
     kept: KeptWeights
     store: Store
     export_format: ExportFormat
@@ -77,8 +80,9 @@ class Session:
         held_out = task.batches("held_out", config.held_out_samples)
         export_format, schemes, offers = _offers(config, loaded, layers)
         kept = KeptWeights(store, functools.partial(_again, config, loaded, task))
-        variants = Variants(loaded.model, layers, kept=kept)
-        return cls(config, loaded, task, layers, held_out, variants, kept, store, export_format, schemes, offers)
+        variants = Variants(loaded.model, layers, max_bytes=2**28, kept=kept)
+        evaluator = Evaluator(loaded.model, layers, task, held_out, variants)
+        return cls(config, loaded, task, layers, held_out, variants, evaluator, kept, store, export_format, schemes, offers)
 
     def info(self) -> ModelInfo:
         """The study in words and numbers."""
@@ -123,14 +127,17 @@ class Session:
         original, bits, cached = self.original(), self.config.kv_cache_bits, None
         if plan.schemes:
             with (
-                self.variants.applied(plan.schemes),
+                self.variants.applied({}),  # nobody else runs the model meanwhile
                 nullcontext() if bits is None else kv_cache.rounded_cache(self.loaded.model, bits) as cached,
             ):
-                compressed = observe(self.loaded.model, self.task, self.held_out)
+                # a person's plans are edited from one to the next, so that the next begins as this one does
+                compressed = self.evaluator.observe(plan.schemes, keep=plan.found_by == "user")
         else:
             compressed = original
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
-        measured = compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, seed=self.config.seed)
+        measured = compare(
+            original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=self.evaluator.kernel, seed=self.config.seed
+        )
         return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
 
 
