@@ -1,14 +1,18 @@
+import math
+import statistics
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown import sensitivity
-from paredown.calibration import Captured, Part
+from paredown.calibration import Captured, Part, every_other
 from paredown.curvature import ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
 from paredown.methods.activations import percentile_range, quantize_per_token, quantize_static
+from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sensitivity import price, shrunk, statistics_of
 from paredown.sizes import entry_bytes, fit, layer_bytes, layer_tensors
 from paredown.specs import KEEP, LayerRef, Scheme
@@ -145,6 +149,77 @@ def test_statistics_read_in_parts_are_those_of_all_samples(rows, seed):
     torch.testing.assert_close(found.fisher(8), per_sample.square().mean(0))
     torch.testing.assert_close(found.outputs, (g.T @ g).double() / len(g))
     assert found.range == percentile_range(x)
+
+
+FITTED = [Scheme.parse(text) for text in ("50%-mfac", "2:4-kfac", "int4g32-gptq+2:4-mfac", "int4g32a4static+2:4-mfac")]
+
+
+def split(seen, sizes):
+    """The same samples in several batches."""
+    [[part]] = seen.batches
+    pieces = zip(part.inputs.split(sizes), part.gradients.split(sizes), strict=True)
+    return Captured(LAYER, tuple((Part("dense", inputs, gradients, None),) for inputs, gradients in pieces))
+
+
+def damage(made, samples):
+    """Mean of the full form."""
+    [[part]] = samples.batches
+    x = part.inputs if made.round_inputs is None else made.round_inputs(part.inputs)
+    change = x.double() @ dequantize(made).double().T - part.inputs.double() @ weight().double().T
+    return 0.5 * float((part.gradients.double() * change).sum((1, 2)).square().mean())
+
+
+@pytest.mark.parametrize("scheme", FITTED, ids=str)
+def test_a_fit_to_gradients_is_priced_as_fresh_samples_would(scheme):
+    """Sixteen times 40 samples; the weight fitted to half of them on 1000 fresh ones, within three standard errors of the mean ratio."""
+    ratios, own, really = [], [], []
+    for seed in range(16):
+        seen, fresh, kept = captured(seed=seed), captured(samples=1000, seed=1000 + seed), []
+        _, candidate = price(LAYER, weight(), seen, torch.ones(40), [scheme], kept.append)
+        half = compress(weight(), scheme, statistics_of(every_other(seen, 0)))
+        ratios.append(candidate.loss_increase / damage(half, fresh))
+        own.append(damage(kept[0], seen) / damage(kept[0], fresh))
+        really.append(candidate.loss_increase / damage(kept[0], fresh))
+    error = statistics.stdev(ratios) / 4
+    assert error < 0.1
+    assert abs(statistics.mean(ratios) - 1) < 3 * error
+    assert statistics.mean(own) < 0.8
+    assert abs(statistics.mean(really) - 1) < abs(statistics.mean(own) - 1)
+
+
+@pytest.mark.parametrize("scheme", FITTED[:3], ids=str)
+def test_a_fit_to_gradients_is_priced_on_samples_that_it_did_not_see(scheme):
+    """Against float64 sums over samples, from the definition, however the samples come in batches."""
+    seen, units, kept = captured(), torch.arange(40) % 3 + 1, []
+    _, candidate = price(LAYER, weight(), split(seen, [5, 1, 1, 30, 3]), units, [scheme], kept.append)
+    [[part]] = seen.batches
+    half = Captured(LAYER, ((Part("dense", part.inputs[::2], part.gradients[::2], None),),))
+    error = (dequantize(compress(weight(), scheme, statistics_of(half))) - weight()).double()
+    per_sample = (part.gradients.double().mT @ part.inputs.double())[1::2]
+    full = 0.5 * (per_sample * error).sum((1, 2)).square()
+    diagonal = 0.5 * (per_sample * error).square().sum((1, 2))
+    expected, deviation = shrunk(diagonal[:, None], full[:, None], units[1::2])
+    assert candidate.loss_increase == pytest.approx(float(expected), rel=1e-3)
+    assert candidate.loss_increase_sd == pytest.approx(float(deviation), rel=1e-3)
+    [made] = kept
+    assert candidate.weight_error == pytest.approx(float((dequantize(made) - weight()).double().square().sum()), rel=1e-5)
+
+
+def test_other_schemes_are_priced_on_all_samples_bit_for_bit(monkeypatch):
+    schemes = [*map(Scheme.parse, FAMILIES), *FITTED]
+    crossed = priced(captured(), schemes=schemes)
+    monkeypatch.setattr(sensitivity, "FITS_GRADIENTS", ())
+    for one, other in zip(crossed, priced(captured(), schemes=schemes), strict=True):
+        changed = one.effective.criterion in FITS_GRADIENTS
+        assert (one == other) != changed
+        assert (one.output_error, one.weight_error) == (other.output_error, other.weight_error)
+
+
+@pytest.mark.parametrize("scheme", FITTED, ids=str)
+def test_too_few_samples_to_set_half_aside_are_said(scheme):
+    candidates = [priced(captured(samples=samples), schemes=[scheme])[1] for samples in (3, 4)]
+    assert ["priced too low, on the 3 samples" in one.note for one in candidates] == [True, False]
+    assert all(math.isfinite(one.loss_increase_sd) for one in candidates)
 
 
 def test_gptq_is_priced_below_rounding_to_nearest():

@@ -139,6 +139,22 @@ def statistics(captured: Captured) -> LayerStats:
     return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)
 
 
+def every_other(captured: Captured, start: int) -> Captured:
+    """What the layer saw of every other sample, counted through all batches from `start`, 0 or 1; batches that none is left of are absent."""
+    batches = []
+    for parts in captured.batches:
+        samples = len(parts[0].inputs)
+        if start < samples:
+            batches.append(tuple(some_samples(part, slice(start, None, 2)) for part in parts))
+        start = (start - samples) % 2 if start < samples else start - samples
+    return Captured(captured.layer, tuple(batches))
+
+
+def some_samples(part: Part, samples: slice) -> Part:
+    """A part as if there were only those samples."""
+    return Part(part.kind, part.inputs[samples], part.gradients[samples], None if part.mask is None else part.mask[samples])
+
+
 def token_rows(part: Part) -> Tensor:
     """The inputs of the real tokens, [tokens, in]."""
     return _real(part.inputs, part.mask)

@@ -8,16 +8,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.calibration import Captured, LayerStats, statistics, token_rows
+from paredown.calibration import Captured, LayerStats, every_other, statistics, token_rows
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
 from paredown.methods import Compressed, Statistics, compress, dequantize
 from paredown.methods.activations import percentile_range
+from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
 
 ERROR_BYTES = 256_000_000
 """Rounding errors of one layer, as large as it is, that are held at once."""
+
+CROSS_FIT_SAMPLES = 4
+"""Fewest calibration samples of which a half can be set aside: one sample has no spread."""
 
 
 def price(
@@ -31,6 +35,12 @@ def price(
     """Price the schemes on one layer.
 
     Schemes of one sparsity are made one after the other, so that their mask is found once. No compressed weight outlives its turn.
+
+    The loss increase is a quadratic form in the gradients of the calibration samples. A scheme whose criterion fits the kept weights
+    to those gradients (`FITS_GRADIENTS`) makes it small on these samples, not on others. So its increase and deviation are those of
+    the same scheme fitted to every other sample alone, from the first, over the samples between (cross-fitting, Chernozhukov et al.,
+    2018). This errs on the safe side, for the weight is fitted to all samples, twice as many; its errors, of weight and outputs, are
+    those of this fit. With fewer than `CROSS_FIT_SAMPLES` the increase is that over the samples of the fit, and the candidate's note says so.
 
     Args:
         layer: The layer.
@@ -52,7 +62,9 @@ def price(
         )
     effective = {scheme: fit(scheme, layer) for scheme in schemes if scheme != KEEP}
     stats = statistics(captured)
-    bench = _Bench(layer, weight, captured, units, stats, statistics_of(captured, stats), on_made)
+    crossed = len(units) >= CROSS_FIT_SAMPLES and any(applied.criterion in FITS_GRADIENTS for applied, _ in effective.values())
+    half = statistics_of(every_other(captured, 0)) if crossed else None
+    bench = _Bench(layer, weight, captured, units, stats, statistics_of(captured, stats), half, on_made)
     distinct = sorted(
         dict.fromkeys(applied for applied, _ in effective.values()), key=lambda scheme: (scheme.criterion, str(scheme.sparsity))
     )
@@ -107,7 +119,7 @@ class _Price:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Bench:
-    """One layer on which schemes are tried."""
+    """One layer on which schemes are tried; `half` is what every other sample saw of it, where a scheme is fitted to that."""
 
     layer: LayerRef
     weight: Tensor
@@ -115,36 +127,55 @@ class _Bench:
     units: Tensor
     stats: LayerStats
     seen: Statistics
+    half: Statistics | None
     on_made: Callable[[Compressed], None] | None
 
     def prices(self, schemes: Sequence[Scheme]) -> dict[Scheme, _Price]:
         """Of some schemes, whose errors are held together: the gradients of all samples are formed once for all of them."""
-        errors: list[Tensor] = []
+        errors: list[Tensor] = []  # those that the loss increase is predicted from
         rounded: dict[int, RoundedInputs] = {}
-        notes: list[str] = []
+        crossed: list[int] = []
+        found: list[tuple[float, float, str]] = []
         exact: list[list[Tensor]] = []
+        norm = _output_norm(self.weight, self.stats)
         for place, scheme in enumerate(schemes):
-            made = compress(self.weight, scheme, self.seen, dtype=getattr(torch, self.layer.dtype))
-            errors.append(dequantize(made) - self.weight)
-            notes.append(made.note)
-            if (round_inputs := made.round_inputs) is not None:
-                exact = exact or outputs_of(self.captured, self.weight)
-                rounded[place] = rounded_inputs(self.captured, self.weight, errors[place], round_inputs, exact)
+            made, error = self._make(scheme, self.seen)
             if self.on_made is not None and scheme.needs_calibration:
                 self.on_made(made)
+            if made.round_inputs is None:
+                outputs = _output_norm(error, self.stats)
+            else:
+                exact = exact or outputs_of(self.captured, self.weight)
+                rounded[place] = rounded_inputs(self.captured, self.weight, error, made.round_inputs, exact)
+                outputs = rounded[place].output_error
+            note = made.note
+            size = float(error.double().square().sum())
+            if scheme.criterion in FITS_GRADIENTS and self.half is None:
+                note = "; ".join(
+                    filter(None, (note, f"priced too low, on the {len(self.units)} samples that the kept weights are fitted to"))
+                )
+            elif scheme.criterion in FITS_GRADIENTS and self.half is not None:
+                crossed.append(place)
+                made, error = self._make(scheme, self.half)
+                if made.round_inputs is not None:
+                    rounded[place] = rounded_inputs(self.captured, self.weight, error, made.round_inputs, exact)
+            errors.append(error)
+            found.append((outputs / norm if norm else 0.0, size, note))
         exact.clear()
         diagonal, full = (0.5 * form.double() for form in PerSampleGradients(self.captured).forms(errors))  # [samples, schemes]
         for place, inputs in rounded.items():
             diagonal[:, place] += 0.5 * inputs.diagonal
             full[:, place] = 0.5 * inputs.products.square()
         means, deviations = shrunk(diagonal, full, self.units)
-        norm = _output_norm(self.weight, self.stats)
-        prices: dict[Scheme, _Price] = {}
-        for place, (scheme, error) in enumerate(zip(schemes, errors, strict=True)):
-            outputs = rounded[place].output_error if place in rounded else _output_norm(error, self.stats)
-            size = float(error.double().square().sum())
-            prices[scheme] = _Price(float(means[place]), float(deviations[place]), outputs / norm if norm else 0.0, size, notes[place])
-        return prices
+        if crossed:
+            means[crossed], deviations[crossed] = shrunk(diagonal[1::2, crossed], full[1::2, crossed], self.units[1::2])
+        losses = zip(means.tolist(), deviations.tolist(), strict=True)
+        return {scheme: _Price(*loss, *rest) for scheme, loss, rest in zip(schemes, losses, found, strict=True)}
+
+    def _make(self, scheme: Scheme, seen: Statistics) -> tuple[Compressed, Tensor]:
+        """The compressed weight, and its error."""
+        made = compress(self.weight, scheme, seen, dtype=getattr(torch, self.layer.dtype))
+        return made, dequantize(made) - self.weight
 
 
 @dataclass(frozen=True, eq=False, slots=True)

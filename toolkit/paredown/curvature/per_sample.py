@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paredown.calibration import Captured, Part
+from paredown.calibration import Captured, Part, some_samples
 
 CHUNK_BYTES = 256_000_000
 """Per-sample gradients that exist at once."""
@@ -276,13 +276,9 @@ def _first(captured: Captured, samples: int) -> Captured:
     batches: list[tuple[Part, ...]] = []
     for parts in captured.batches:
         if samples > 0:
-            batches.append(tuple(_some(part, slice(samples)) for part in parts))
+            batches.append(tuple(some_samples(part, slice(samples)) for part in parts))
         samples -= len(parts[0].inputs)
     return Captured(captured.layer, tuple(batches))
-
-
-def _some(part: Part, samples: slice) -> Part:
-    return Part(part.kind, part.inputs[samples], part.gradients[samples], None if part.mask is None else part.mask[samples])
 
 
 def _add_inner_products(block: Tensor, first: Sequence[Part], second: Sequence[Part], limit_bytes: int) -> None:
@@ -299,7 +295,7 @@ def _add_inner_products(block: Tensor, first: Sequence[Part], second: Sequence[P
                 elif one.kind == "dense":
                     products = _mixed(one.inputs[some], one.gradients[some], other)
                 else:
-                    products = _mixed(other.inputs, other.gradients, _some(one, some)).T
+                    products = _mixed(other.inputs, other.gradients, some_samples(one, some)).T
                 block[d, some, e] += products.reshape(len(one.inputs[some]), tokens, *others).sum((1, 3))
 
 

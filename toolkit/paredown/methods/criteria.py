@@ -20,6 +20,9 @@ from paredown.specs import Criterion, Scheme, Sparsity
 LEAVES_THE_KEPT = ("magnitude", "wanda", "fisher")
 """Criteria that only choose."""
 
+FITS_GRADIENTS = ("mfac", "kfac")
+"""Criteria that fit the kept weights to gradients of the loss; on the samples that these come from they look better than they are."""
+
 
 def prune_by(weight: Tensor, scheme: Scheme, seen: Statistics | None) -> Pruned:
     """Prune a weight.
