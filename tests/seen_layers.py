@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from paredown.methods import Statistics
-from paredown.methods.activations import percentile_range
+from paredown.methods.activations import static_range
 
 
 def seen(out, inputs, *, tokens=9, seed=0, x=None, gradients=None):
@@ -18,5 +18,5 @@ def seen(out, inputs, *, tokens=9, seed=0, x=None, gradients=None):
         len(x),
         lambda start, stop: torch.einsum("to,ti->toi", g[:, start:stop], x),
         lambda: g.T @ g / max(len(x), 1),
-        lambda: percentile_range(x),
+        lambda bits: static_range(x, bits),
     )

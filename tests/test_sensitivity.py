@@ -11,7 +11,7 @@ from paredown.calibration import Captured, Part, every_other
 from paredown.curvature import ratio
 from paredown.errors import ParedownError
 from paredown.methods import compress, dequantize
-from paredown.methods.activations import percentile_range, quantize_per_token, quantize_static
+from paredown.methods.activations import quantize_per_token, quantize_static, static_range
 from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sensitivity import price, shrunk, statistics_of
 from paredown.sizes import entry_bytes, fit, layer_bytes, layer_tensors
@@ -106,7 +106,7 @@ def test_rounded_inputs_are_priced_by_what_they_do_to_the_outputs(text):
     part = seen.batches[0][0]
     compressed = dequantize(compress(weight(), Scheme.parse("int4g32"))).double()
     whole = (
-        quantize_static(part.inputs, percentile_range(part.inputs), 4) if scheme.activation.static else quantize_per_token(part.inputs, 4)
+        quantize_static(part.inputs, static_range(part.inputs, 4), 4) if scheme.activation.static else quantize_per_token(part.inputs, 4)
     )
     x, rounded = part.inputs.double(), whole.double()
     change = rounded @ compressed.T - x @ weight().double().T
@@ -148,7 +148,7 @@ def test_statistics_read_in_parts_are_those_of_all_samples(rows, seed):
     torch.testing.assert_close(found.gradients(8 - rows, 8), per_sample[:, 8 - rows :])
     torch.testing.assert_close(found.fisher(8), per_sample.square().mean(0))
     torch.testing.assert_close(found.outputs, (g.T @ g).double() / len(g))
-    assert found.range == percentile_range(x)
+    assert found.range(8) == static_range(x, 8)
 
 
 FITTED = [Scheme.parse(text) for text in ("50%-mfac", "2:4-kfac", "int4g32-gptq+2:4-mfac", "int4g32a4static+2:4-mfac")]

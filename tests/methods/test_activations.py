@@ -6,8 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
-from paredown.methods.activations import Range, pact, percentile_range, quantize_per_token, quantize_static
+from paredown.methods.activations import PERCENTILES, Range, pact, percentile_ranges, quantize_per_token, quantize_static, static_range
 from reference.quantization import quantize_group
+
+
+def percentile_range(values, percentile):
+    [found] = percentile_ranges(values, [percentile])
+    return found
 
 
 def activations(tokens=50, width=24, seed=0):
@@ -30,6 +35,33 @@ def test_a_range_leaves_no_more_outside_than_its_percentiles_and_holds_zero(valu
 def test_parts_have_the_range_of_the_whole(values, size, percentile):
     whole = torch.tensor(values)
     assert percentile_range(whole.split(size), percentile) == percentile_range(whole, percentile)
+    for bits in (4, 8):
+        assert static_range(whole.split(size), bits) in percentile_ranges(whole, PERCENTILES)
+
+
+def test_percentiles_read_together_are_those_read_alone():
+    values = activations(2000)
+    assert percentile_ranges(values, PERCENTILES) == [percentile_range(values, percentile) for percentile in PERCENTILES]
+
+
+@given(st.sampled_from([2, 4, 8]), st.floats(0.0, 0.01), st.floats(0.0, 3.0), st.integers(0, 99))
+def test_a_static_range_errs_no_more_than_that_of_any_percentile(bits, share, size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(4000, generator=generator)
+    values[: int(share * 4000)] *= 10**size
+
+    def squared_error(range):
+        return float((quantize_static(values, range, bits) - values).double().square().sum())
+
+    least = min(squared_error(percentile_range(values, percentile)) for percentile in PERCENTILES)
+    assert squared_error(static_range(values.split(900), bits)) == pytest.approx(least, rel=1e-9)
+
+
+def test_outliers_that_carry_the_error_are_kept_and_with_few_bits_the_tail_is_clipped():
+    values = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    assert static_range(values, 4).high < values.max()
+    values[0] = 1e3
+    assert static_range(values, 8).high == 1e3
 
 
 def test_outliers_are_clipped():
@@ -75,7 +107,7 @@ def test_the_type_stays(dtype):
 def test_odd_activations():
     zeros = torch.zeros(3, 8)
     assert torch.equal(quantize_per_token(zeros, 4), zeros)
-    assert torch.equal(quantize_static(zeros, percentile_range(zeros), 4), zeros)
+    assert torch.equal(quantize_static(zeros, static_range(zeros, 4), 4), zeros)
     broken = torch.tensor([[1.0, torch.inf], [1.0, 2.0]], dtype=torch.float16)
     found = quantize_per_token(broken, 8)
     assert torch.equal(found[0], broken[0])
@@ -142,7 +174,7 @@ def test_mistakes_are_refused():
         percentile_range(activations(), 30)
     for broken in (torch.empty(0), torch.tensor([1.0, torch.inf])):
         with pytest.raises(ParedownError, match="finite activations"):
-            percentile_range(broken)
+            static_range(broken, 8)
     with pytest.raises(ParedownError, match="a range holds zero"):
         Range(0.5, 1.0)
     with pytest.raises(ParedownError, match="learned range is empty"):

@@ -12,7 +12,7 @@ from paredown.calibration import Captured, LayerStats, every_other, statistics, 
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.errors import ParedownError
 from paredown.methods import Compressed, Statistics, compress, dequantize
-from paredown.methods.activations import percentile_range
+from paredown.methods.activations import static_range
 from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
@@ -85,7 +85,7 @@ def statistics_of(captured: Captured, stats: LayerStats | None = None) -> Statis
     """What schemes may ask of a layer, computed when they do, one batch or a few rows at a time.
 
     A sample's gradient is that of the captured objective in the layer's weight, summed over the tokens of the sample; all samples of
-    the calibration are used. The range of the inputs is that of `percentile_range` over the real tokens.
+    the calibration are used. The range of the inputs is that of `static_range` over the real tokens.
 
     Args:
         captured: What the layer saw.
@@ -104,7 +104,7 @@ def statistics_of(captured: Captured, stats: LayerStats | None = None) -> Statis
         stats.tokens,
         PerSampleGradients(captured).rows,
         output_moment,
-        lambda: percentile_range([token_rows(part) for part in parts]),
+        lambda bits: static_range([token_rows(part) for part in parts], bits),
     )
 
 

@@ -100,8 +100,9 @@ def compress(weight: Tensor, scheme: Scheme, seen: Statistics | None = None, *, 
     if low_rank is not None and factors is None:
         factors, note = _correction(weight, numbers, low_rank, seen)
         notes.append(note)
-    static = scheme.activation is not None and scheme.activation.static
-    inputs = static_grid(_given(seen).range, scheme.activation.bits) if scheme.activation is not None and static else None
+    inputs = None
+    if scheme.activation is not None and scheme.activation.static:
+        inputs = static_grid(_given(seen).range(scheme.activation.bits), scheme.activation.bits)
     mask = None if pruned is None else pruned.mask
     return Compressed(
         scheme, shape, numbers, mask, factors, inputs, "; ".join(dict.fromkeys(part for note in notes for part in note.split("; ") if part))

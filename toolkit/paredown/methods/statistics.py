@@ -31,14 +31,14 @@ class Statistics:
             [samples, stop - start, in]. Their mean square is the diagonal of the Fisher where the loss is an output-space probe or has
             sampled labels.
         output_moment: Gives the mean of g gᵀ over tokens, g the gradients of the layer's outputs, [out, out].
-        input_range: Gives the range of the layer's inputs.
+        input_range: Gives the range of the layer's inputs for a grid of that many bits.
     """
 
     moment: Tensor
     tokens: int | None = None
     gradients: Callable[[int, int], Tensor] | None = None
     output_moment: Callable[[], Tensor] | None = None
-    input_range: Callable[[], Range] | None = None
+    input_range: Callable[[int], Range] | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -75,10 +75,9 @@ class Statistics:
         """`output_moment`, computed."""
         return self.once("outputs", _given(self.output_moment, "the second moment of the gradients of the layer's outputs"))
 
-    @property
-    def range(self) -> Range:
+    def range(self, bits: int) -> Range:
         """`input_range`, computed."""
-        return self.once("range", _given(self.input_range, "the range of the layer's inputs"))
+        return self.once(("range", bits), lambda: _given(self.input_range, "the range of the layer's inputs")(bits))
 
     def inverse_diagonal(self) -> kfac_pruning.InverseDiagonal:
         """Of K-FAC's damped Fisher."""
