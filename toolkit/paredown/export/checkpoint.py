@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from paredown import shape_record, sizes
 from paredown.apply import Kept, compress_layer, parameters_of, state_of, stored_tensors
 from paredown.errors import ParedownError
+from paredown.export.folder import replacing
 from paredown.export.plan_json import FILE, check_plan, save_plan
 from paredown.export.weights_file import write_weights
 from paredown.kernels.packing import pack
@@ -58,31 +58,17 @@ def write_folder(
     check_plan(plan, loaded.digest, layers)
     _check_target(folder)
     tensors = file_tensors(loaded, layers, plan, kept)
-    beside: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(folder) as beside:
         needed = sizes.frame_bytes() + sum(tensor.bytes + sizes.entry_bytes(tensor) for tensor in tensors)
-        free = shutil.disk_usage(folder.parent).free
+        free = shutil.disk_usage(beside).free
         if needed > free:
             raise ParedownError(
                 f"the checkpoint takes {needed:,} bytes, {folder.parent} has {free:,} free; free some space or choose another folder"
             )
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        beside.chmod(0o755)  # temporary folders are made private
         write_weights(beside / weights, tensors)
         write_config(loaded, beside, config)
         save_plan(plan, beside / FILE)
         check(beside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    except OSError as error:
-        raise ParedownError(
-            f"{folder} could not be written: {error.strerror or error}; nothing was left there; choose a folder that can be written to, with free space"
-        ) from error
-    finally:
-        if beside is not None and beside.exists():
-            shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 

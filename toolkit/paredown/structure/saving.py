@@ -7,8 +7,6 @@ folder that plain transformers can't load right has its weights under another na
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import nn
 from paredown import models, shape_record
 from paredown.errors import ParedownError
 from paredown.export.checkpoint import write_config
+from paredown.export.folder import replacing
 from paredown.models import LoadedModel
 from paredown.structure.anatomy import Block, find_blocks
 
@@ -50,26 +49,12 @@ def save(loaded: LoadedModel, folder: str | Path, *, report: Mapping[str, Any] |
     folder = Path(folder).expanduser().absolute()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file()):
         raise ParedownError(f"{folder} holds files that are no shrunk model; choose another folder")
-    beside: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        beside.chmod(0o755)
+    with replacing(folder) as beside:
         _write_weights(loaded, beside)
         write_config(loaded, beside)
         words = json.dumps({"schema": SCHEMA, "model": loaded.id, **(report or {})}, indent=1)
         (beside / FILE).write_text(words + "\n", encoding="utf-8")
         _check(loaded, beside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-    except OSError as error:
-        raise ParedownError(
-            f"{folder} could not be written: {error.strerror or error}; nothing was left there; choose a folder that can be written to, with free space"
-        ) from error
-    finally:
-        if beside is not None and beside.exists():
-            shutil.rmtree(beside, ignore_errors=True)
     return folder
 
 
