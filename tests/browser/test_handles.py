@@ -48,7 +48,7 @@ def list_of(view: View, name: str) -> Locator:
 def test_the_buttons_of_each_handle(rich: Rich, view: View) -> None:
     assert values(view) == ["4", "none", "none"]
     for name, wanted, now in (
-        ("Sparser", "int4g64-gptq+2:4", ["4", "2:4", "none"]),
+        ("Sparser", "int4g64+2:4-wanda", ["4", "2:4", "none"]),
         ("More bits", "int8g64+2:4-wanda", ["8", "2:4", "none"]),
         ("Fewer bits", "int4g64+2:4-wanda", ["4", "2:4", "none"]),
         ("Higher rank", "int4g64+2:4+eora16", ["4", "2:4", "16"]),
@@ -100,9 +100,9 @@ def test_the_list_of_a_handle_says_what_would_not_stay(rich: Rich, view: View) -
 def test_keys_of_the_handles(rich: Rich, view: View) -> None:
     view.cell(rich.names[OUT]).click()
     for key, wanted in (
-        ("s", "int4g64-gptq+2:4"),
+        ("s", "int4g64+2:4-wanda"),
         ("r", "int4g64+2:4+eora16"),
-        ("r", "int4g64-gptq+2:4"),
+        ("r", "int4g64+2:4-wanda"),
         ("8", "int8g64+2:4-wanda"),
         ("-", "int4g64+2:4-wanda"),
     ):
@@ -149,7 +149,7 @@ def test_locked_layers_stay_and_fused_ones_move_together(rich: Rich, view: View)
     rich.answer(view)
     view.page.get_by_role("button", name="Sparser").click()
     rich.answer(view)
-    assert (rich.scheme(1), rich.scheme(2), rich.scheme(OUT)) == ("int4g64-gptq+2:4", "int4g64-gptq+2:4", "int4g64")
+    assert (rich.scheme(1), rich.scheme(2), rich.scheme(OUT)) == ("int4g64+2:4-wanda", "int4g64+2:4-wanda", "int4g64")
     expect(view.cell(key)).to_have_attribute("aria-label", "Block 0 k: 4 bit, 2 of 4 kept, edited")
 
 

@@ -105,13 +105,14 @@ def test_weights_that_are_not_finite_keep_what_was_priced(finished, study_of, ll
 
 def test_a_plan_whose_outputs_are_infinite_does_not_stop_the_others(finished, study_of, tmp_path, monkeypatch):
     study = study_of(tmp_path / "study")
-    real = Variants.weight
+    real = Variants.variant
 
     def infinite(self, name, scheme):
-        return real(self, name, scheme) * (float("inf") if scheme == INT2 else 1)
+        made = real(self, name, scheme)
+        return dataclasses.replace(made, weight=made.weight * float("inf")) if scheme == INT2 else made
 
     with monkeypatch.context() as patch:
-        patch.setattr(Variants, "weight", infinite)
+        patch.setattr(Variants, "variant", infinite)
         record = assert_fails_and_says(
             study,
             r"\d+ of \d+ plans could not be measured, and the others are kept; the same command tries again\. "
