@@ -36,7 +36,7 @@ DAMPING = 0.1
 
 BLOCK = 16
 """Weights that are coupled, at most: consecutive inputs of one row. The paper's 128 needs more gradients than a calibration set has: from a
-hundred, blocks of 64 learn what the next hundred do not say (on the sentiment demo up to twice the KL of blocks of 16)."""
+hundred, blocks of 64 learn what the next hundred do not say (on two blocks of the sentiment demo 1.4 to 4 times the KL)."""
 
 _CHUNK = 1 << 21  # numbers of the gradients that are held at once
 
