@@ -24,8 +24,7 @@ from paredown import models, tasks
 from paredown.apply import Variants
 from paredown.curvature import input_moment
 from paredown.curvature.surface import LossSurface
-from paredown.evaluate import Observation, compare, observe
-from paredown.evaluation import Evaluator, Precision, Screen, output_errors
+from paredown.evaluation import Evaluator, Observation, Precision, Screen, compare, observe, output_errors
 from paredown.evaluation.weights import product_with
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize

@@ -11,7 +11,7 @@ from paredown import models, tasks
 from paredown.apply import Variants
 from paredown.calibration import capture
 from paredown.curvature import probe_objective
-from paredown.evaluate import divergence, observe
+from paredown.evaluation import divergence, observe
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
 from paredown.methods.masks import Unstructured

@@ -10,8 +10,7 @@ from torch import nn
 
 from paredown.apply import Variants
 from paredown.errors import ParedownError
-from paredown.evaluate import EMULATED, compare, observe
-from paredown.evaluation import APPROXIMATE, Evaluator
+from paredown.evaluation import APPROXIMATE, EMULATED, Evaluator, compare, observe
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress
 from paredown.specs import KEEP, Plan, Scheme

@@ -7,8 +7,7 @@ from scipy.stats import t as student
 
 from paredown.apply import Variants
 from paredown.errors import ParedownError
-from paredown.evaluate import compare
-from paredown.evaluation import Evaluator, Screen, front_at
+from paredown.evaluation import Evaluator, Screen, compare, front_at
 from paredown.evaluation.screening import lower_bound
 from paredown.layers import find_layers
 from paredown.specs import Measurement, Metric, Plan, Scheme

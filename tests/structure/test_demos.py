@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from paredown import models, tasks
-from paredown.evaluate import divergence
+from paredown.evaluation import divergence
 from paredown.methods import channels
 from paredown.structure import find_blocks, input_moments, keep_channels_, projections
 from paredown.structure.fitting import damping

@@ -9,7 +9,7 @@ import torch
 
 from paredown import tasks
 from paredown.errors import ParedownError
-from paredown.evaluate import divergence
+from paredown.evaluation import divergence
 from paredown.methods import attention_rank
 from paredown.structure import (
     Fractions,

@@ -11,7 +11,7 @@ from torch import nn
 from paredown import tasks
 from paredown.apply import Variants
 from paredown.errors import ParedownError
-from paredown.evaluate import observe
+from paredown.evaluation import observe
 from paredown.specs import KEEP, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import Study

@@ -1,8 +1,24 @@
-"""Hundreds of plans in the time that building and running each of them takes for a few."""
+"""What models answer, how plans compare with the original, and hundreds of plans in the time that a naive loop takes for a few."""
 
+from paredown.evaluation.comparison import EMULATED, compare, divergence, interval
 from paredown.evaluation.evaluator import APPROXIMATE, Evaluator
+from paredown.evaluation.observation import Observation, observe
 from paredown.evaluation.output_errors import output_errors
 from paredown.evaluation.screening import Screen, Verdict, front_at
 from paredown.evaluation.weights import Precision
 
-__all__ = ["APPROXIMATE", "Evaluator", "Precision", "Screen", "Verdict", "front_at", "output_errors"]
+__all__ = [
+    "APPROXIMATE",
+    "EMULATED",
+    "Evaluator",
+    "Observation",
+    "Precision",
+    "Screen",
+    "Verdict",
+    "compare",
+    "divergence",
+    "front_at",
+    "interval",
+    "observe",
+    "output_errors",
+]

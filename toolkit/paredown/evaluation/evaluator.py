@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from paredown.apply import Variants, check_names, parameters_of
 from paredown.errors import ParedownError
-from paredown.evaluate import EMULATED, Observation, observe
+from paredown.evaluation.comparison import EMULATED
 from paredown.evaluation.modules import casting_modules, computing, holding, in_bfloat16, nothing, overridden
+from paredown.evaluation.observation import Observation, observe
 from paredown.evaluation.prefix import Blocks, Recorded, UnlikeRunError
 from paredown.evaluation.survey import Survey, survey
 from paredown.evaluation.weights import Form, Precision, PreparedWeights, is_packed

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from paredown.curvature.surface import rows_of
 from paredown.errors import ParedownError
-from paredown.evaluate import divergence
+from paredown.evaluation.comparison import divergence
 from paredown.evaluation.evaluator import Evaluator
 from paredown.specs import Measurement, Scheme
 from paredown.tasks import Batch, Predictions

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from paredown.evaluate import Observation, compare, divergence, observe
+from paredown.evaluation import Observation, compare, divergence, observe
 from paredown.models import LoadedModel
 from paredown.specs import Metric, Plan
 from paredown.tasks import Batch, Predictions, Task

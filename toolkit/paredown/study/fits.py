@@ -16,7 +16,7 @@ from torch import Tensor
 from paredown.curvature import LossSurface, OuterProducts, empirical_fisher, ratio
 from paredown.curvature.trust import judge
 from paredown.errors import ParedownError
-from paredown.evaluate import divergence
+from paredown.evaluation import divergence
 from paredown.layers import weight_of
 from paredown.sizes import fit
 from paredown.specs import QuadraticFit, QuadraticStep, Scheme, SpectralDensity

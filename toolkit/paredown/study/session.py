@@ -16,8 +16,7 @@ from paredown.apply import Variants, stored_tensors
 from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
-from paredown.evaluate import Observation, compare, observe
-from paredown.evaluation import Evaluator
+from paredown.evaluation import Evaluator, Observation, compare, observe
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
-from paredown.evaluate import compare, divergence, interval, observe
+from paredown.evaluation import compare, divergence, interval, observe
 from paredown.specs import Plan
 from paredown.tasks import Batch, Predictions, Scores, custom
 
