@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -19,3 +20,20 @@ def weights(out: int, inputs: int, seed: int = 1) -> Tensor:
 
 def damped(moment: Tensor, damping: float = 0.01) -> Tensor:
     return moment + damping * moment.diagonal().mean() * torch.eye(len(moment), dtype=moment.dtype)
+
+
+DEGENERATE_WEIGHTS = (
+    pytest.param(torch.zeros(3, 32), id="zeros"),
+    pytest.param(torch.full((3, 32), 0.4), id="constant"),
+    pytest.param(weights(3, 32).mul(1e-9), id="tiny"),
+    pytest.param(weights(3, 32).to(torch.bfloat16), id="half"),
+    pytest.param(weights(3, 32).mul(1e30), id="beyond float16"),
+)
+DEGENERATE_MOMENTS = (
+    pytest.param(torch.zeros(32, 32), id="nothing seen"),
+    pytest.param(torch.ones(32, 32), id="rank one"),
+    pytest.param(moment_of(32, tokens=5), id="few tokens"),
+    pytest.param(moment_of(32).mul(1e-60), id="tiny moment"),
+    pytest.param(torch.diag(torch.tensor([1.0, 0.0] * 16)), id="dead inputs"),
+)
+"""What a method must answer with finite numbers."""

@@ -13,7 +13,7 @@ from paredown.methods.grid import Grid
 from paredown.methods.masks import NOfM, follows, select
 from paredown.specs import BITS, WeightFormat
 from reference.explicit_obs import cost, obs
-from second_moments import damped, moment_of, weights
+from second_moments import DEGENERATE_MOMENTS, DEGENERATE_WEIGHTS, damped, moment_of, weights
 
 
 def output_error(quantized, weight, moment):
@@ -95,25 +95,8 @@ def test_layers_that_share_their_inputs_share_the_factor():
     assert torch.equal(together.codes[5:], gptq(second, factor, WeightFormat(3, 16)).quantized.codes)
 
 
-@pytest.mark.parametrize(
-    "weight",
-    [
-        pytest.param(torch.zeros(3, 32), id="zeros"),
-        pytest.param(torch.full((3, 32), 0.4), id="constant"),
-        pytest.param(weights(3, 32).mul(1e-9), id="tiny"),
-        pytest.param(weights(3, 32).to(torch.bfloat16), id="half"),
-        pytest.param(weights(3, 32).mul(1e30), id="beyond float16"),
-    ],
-)
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(torch.zeros(32, 32), id="nothing seen"),
-        pytest.param(torch.ones(32, 32), id="rank one"),
-        pytest.param(moment_of(32, tokens=5), id="few tokens"),
-        pytest.param(torch.diag(torch.tensor([1.0, 0.0] * 16)), id="dead inputs"),
-    ],
-)
+@pytest.mark.parametrize("weight", DEGENERATE_WEIGHTS)
+@pytest.mark.parametrize("moment", DEGENERATE_MOMENTS)
 def test_degenerate_input_gives_finite_weights(weight, moment):
     found = gptq(weight, inverse_factor(moment), WeightFormat(3, 16))
     assert torch.isfinite(dequantize(found.quantized)).all()

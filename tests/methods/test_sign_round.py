@@ -12,7 +12,7 @@ from paredown.methods.sign_round import sign_round
 from paredown.specs import WeightFormat
 from reference.sign_round import loss_of
 from reference.sign_round import sign_round as slow_sign_round
-from second_moments import moment_of, weights
+from second_moments import DEGENERATE_MOMENTS, DEGENERATE_WEIGHTS, moment_of, weights
 
 
 def losses(weight, moment, quantized):
@@ -70,26 +70,8 @@ def test_dead_inputs_are_rounded_to_nearest(symmetric):
 
 
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
-@pytest.mark.parametrize(
-    "weight",
-    [
-        pytest.param(torch.zeros(3, 32), id="zeros"),
-        pytest.param(torch.full((3, 32), 0.4), id="constant"),
-        pytest.param(weights(3, 32).mul(1e-9), id="tiny"),
-        pytest.param(weights(3, 32).to(torch.bfloat16), id="half"),
-        pytest.param(weights(3, 32).mul(1e37), id="beyond float16"),
-    ],
-)
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param(torch.zeros(32, 32), id="nothing seen"),
-        pytest.param(torch.ones(32, 32), id="rank one"),
-        pytest.param(moment_of(32, tokens=5), id="few tokens"),
-        pytest.param(moment_of(32).mul(1e-60), id="tiny moment"),
-        pytest.param(torch.diag(torch.tensor([1.0, 0.0] * 16)), id="dead inputs"),
-    ],
-)
+@pytest.mark.parametrize("weight", DEGENERATE_WEIGHTS)
+@pytest.mark.parametrize("moment", DEGENERATE_MOMENTS)
 def test_degenerate_input_gives_finite_weights(weight, moment, symmetric):
     found = sign_round(weight, moment, WeightFormat(3, 16, symmetric))
     assert torch.isfinite(dequantize(found)).all()

@@ -55,9 +55,17 @@ def test_what_needs_the_inputs_is_kept_once_a_layer_and_scheme(mixed):
     assert len(variants(mixed)) == len(applied) > 0
 
 
-def test_a_plan_of_ones_own_is_measured_and_exported_to_the_byte(mixed, tmp_path):
+def difference(found, expected):
+    return (found - expected).norm() / expected.norm()
+
+
+# where inputs are rounded, float32's own noise may turn the code of an input
+@pytest.mark.parametrize(
+    ("names", "tolerance"), [(SCHEMES, 1e-2), ([name for name in SCHEMES if Scheme.parse(name).activation is None], 1e-6)]
+)
+def test_a_plan_of_ones_own_is_measured_and_exported_to_the_byte(mixed, tmp_path, names, tolerance):
     record = mixed.record()
-    schemes = {layer.name: Scheme.parse(SCHEMES[index % len(SCHEMES)]) for index, layer in enumerate(record.layers)}
+    schemes = {layer.name: Scheme.parse(names[index % len(names)]) for index, layer in enumerate(record.layers)}
     plan = mixed.measure(schemes)
     mixed.wait()
     assert plan.digest in mixed.record().measurements
@@ -68,8 +76,7 @@ def test_a_plan_of_ones_own_is_measured_and_exported_to_the_byte(mixed, tmp_path
     session = mixed.session()
     with torch.no_grad(), session.variants.applied(plan.schemes):
         expected = session.loaded.model(**inputs).logits
-    found = reloaded(**inputs).logits.detach()
-    assert (found - expected).norm() < 0.01 * expected.norm()  # float32's own noise may turn the code of an input
+    assert difference(reloaded(**inputs).logits.detach(), expected) < tolerance
 
 
 def test_a_study_that_is_opened_again_finds_its_weights_or_makes_the_same_ones(mixed, llama, austen):

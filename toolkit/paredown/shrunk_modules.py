@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 
-class Scattered(nn.Module):
-    """A projection of which only some outputs are left; the others are zero.
+class _Part(nn.Module):
+    """What is left of a projection, some of whose inputs or outputs are gone.
 
     Args:
-        kept: The projection to the outputs that are left, [kept, in].
-        index: Their positions, int64 [kept], ascending.
-        width: Outputs in all.
+        kept: The smaller projection.
+        index: Positions of what is left, int64 [kept], ascending.
+        width: Inputs or outputs in all.
     """
 
     index: Tensor
@@ -28,6 +28,10 @@ class Scattered(nn.Module):
         super().__init__()
         self.kept, self.width = kept, width
         self.register_buffer("index", index, persistent=False)
+
+
+class Scattered(_Part):
+    """A projection [kept, in] to the outputs that are left; the others are zero."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., in] to [..., width]."""
@@ -37,21 +41,8 @@ class Scattered(nn.Module):
         return outputs
 
 
-class Gathered(nn.Module):
-    """A projection that reads only some of its inputs.
-
-    Args:
-        kept: The projection of those, [out, kept].
-        index: Their positions, int64 [kept], ascending.
-        width: Inputs in all.
-    """
-
-    index: Tensor
-
-    def __init__(self, kept: nn.Module, index: Tensor, width: int) -> None:
-        super().__init__()
-        self.kept, self.width = kept, width
-        self.register_buffer("index", index, persistent=False)
+class Gathered(_Part):
+    """A projection [out, kept] of the inputs that are left."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """[..., width] to [..., out]."""

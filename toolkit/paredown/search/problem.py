@@ -36,11 +36,13 @@ class Prediction:
         loss_increase: Sum over the layers, nats per unit. The true loss is super-additive: this ranks plans, it is no result.
         loss_increase_sd: Upper bound of its standard error, the sum of the layers' own: their errors come from the same samples,
             so they are no more than fully correlated.
+        seconds_per_token: Sum of the layers' CPU seconds; None where one was not timed.
     """
 
     bytes: int
     loss_increase: float
     loss_increase_sd: float
+    seconds_per_token: float | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -212,9 +214,14 @@ class Problem:
                 for choices in self.candidates
             )
         if resource == "seconds":
-            raise ParedownError(
-                "latency is not known: nothing has timed the candidates; time each layer's kernels and pass Problem.of(columns={'seconds': ...}), or limit bytes or bit_operations"
+            timed = tuple(
+                [_sum([candidate.seconds_per_token for candidate in choice]) for choice in choices] for choices in self.candidates
             )
+            if any(None in seconds for seconds in timed):
+                raise ParedownError(
+                    "latency is not known: nothing has timed the candidates; give the study latency_tokens, or pass Problem.of(columns={'seconds': ...}), or limit bytes or bit_operations"
+                )
+            return tuple(np.array(seconds, float) for seconds in timed)
         raise ParedownError(f"expected a resource out of {', '.join(get_args(Resource))}, got {resource!r}")
 
     def fixed(self, resource: Resource) -> int:
@@ -242,13 +249,15 @@ class Problem:
             ParedownError: If a layer is missing or gets a scheme that was not priced.
         """
         size, loss, deviation = self.fixed_bytes, 0.0, 0.0
+        seconds: list[float | None] = []
         for group, offered, choices in zip(self.groups, self.schemes, self.candidates, strict=True):
             for position, name in enumerate(group):
                 candidate = choices[self._choice(name, offered, schemes.get(name, KEEP), choices, position)][position]
                 size += candidate.bytes
                 loss += candidate.loss_increase
                 deviation += candidate.loss_increase_sd
-        return Prediction(size, loss, deviation)
+                seconds.append(candidate.seconds_per_token)
+        return Prediction(size, loss, deviation, _sum(seconds))
 
     def effective(self, schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
         """The same decision with the schemes that really apply, where a layer's shape does not take the asked one.
@@ -276,6 +285,11 @@ class Problem:
                 return index
         known = ", ".join(map(str, offered))
         raise ParedownError(f"{name}: expected one of the priced schemes {known}, got {scheme}; add it to the study's schemes")
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _looked_up(name: str, values: Mapping[str, Mapping[Scheme, float]]) -> Callable[[Candidate], float]:

@@ -7,7 +7,8 @@ from typing import Literal
 from paredown.specs import LayerRef, Scheme
 
 Resource = Literal["bytes", "bit_operations", "seconds"]
-"""What a budget limits: size of the file, bit operations a token, or measured latency (in whatever unit of work it was measured for)."""
+"""What a budget limits: size of the file, bit operations a token, or measured latency: `Candidate.seconds_per_token`, or a column in
+whatever unit of work it was measured for."""
 
 FULL_BITS = 16
 """Width of a weight or an input that is not rounded."""

@@ -30,6 +30,7 @@ class Candidate:
         output_error: Predicted relative squared error of the layer's output, from the input second moment; dimensionless.
         note: Why `effective` differs from `scheme`, and what a method did about degenerate input; empty where neither is so.
         weight_error: ‖ΔW‖² (Frobenius), what curvature in one number is multiplied by; 0 in studies of earlier versions.
+        seconds_per_token: CPU seconds a token, measured on this machine in one thread (`paredown.kernels.latency`); None where nothing was timed.
     """
 
     layer: str
@@ -41,6 +42,7 @@ class Candidate:
     output_error: float
     note: str = ""
     weight_error: float = 0.0
+    seconds_per_token: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("loss_increase", "loss_increase_sd", "output_error", "weight_error"):
@@ -63,6 +65,7 @@ class Plan:
         loss_increase_sd: Its standard error.
         found_by: ``original``, ``uniform SCHEME``, ``searched at N bits`` (integer program on the predicted loss increase), ``user``, ...
         seed: Seed of the run that found it.
+        seconds_per_token: Predicted, the sum of its layers' CPU seconds; None where nothing was timed. The rest of the model is not in it.
     """
 
     model: str
@@ -74,6 +77,7 @@ class Plan:
     found_by: str = "user"
     seed: int = 0
     schema: int = SCHEMA
+    seconds_per_token: float | None = None
 
     def __post_init__(self) -> None:
         if self.schema > SCHEMA:

@@ -71,6 +71,8 @@ class StudyConfig:
             model's function stays. AWQ searches for the narrowest int format among `schemes`. None scales nothing.
         kv_cache_bits: Width of the keys and values in a decoder's cache while plans are measured, 8 or 4; the original's is full. None leaves it full.
         hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
+        latency_tokens: Tokens at once for which every layer is timed under every scheme on this machine, such as 1 where a decoder generates
+            or 128 for a batch of sentences; latency is then a second budget. None times nothing.
         seed: Seed of every random choice.
     """
 
@@ -85,6 +87,7 @@ class StudyConfig:
     scaling: ScalingMethod | None = None
     kv_cache_bits: Literal[8, 4] | None = None
     hessian_seconds: float = 60.0
+    latency_tokens: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -97,7 +100,7 @@ class StudyConfig:
             raise ParedownError(f"scaling must be one of {', '.join(get_args(ScalingMethod))}, or None, got {self.scaling!r}")
         if self.kv_cache_bits not in (None, 8, 4):
             raise ParedownError(f"kv_cache_bits must be 8, 4 or None, got {self.kv_cache_bits!r}")
-        for name in ("calibration_samples", "held_out_samples"):
+        for name in ("calibration_samples", "held_out_samples", "latency_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
