@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import sqlite3
 import subprocess
@@ -173,6 +174,20 @@ def test_any_plan_survives_json(names, size, loss):
     back = from_json(Plan, to_json(plan))
     assert back == plan
     assert back.digest == plan.digest
+
+
+def test_candidates_and_plans_of_stores_without_latency_open():
+    from paredown.specs import from_json, to_json
+
+    candidate = Candidate("layer.q", Scheme.parse("int4g64"), Scheme.parse("int4g64"), 1, 0.5, 0.1, 0.2)
+    plan = Plan("model", "digest", {"layer.q": KEEP}, 10, 0.5)
+    for value in (candidate, plan):
+        old = to_json(value).replace(', "seconds_per_token": null', "")
+        assert "seconds" not in old
+        assert from_json(type(value), old) == value
+    timed = dataclasses.replace(plan, seconds_per_token=2e-3)
+    assert from_json(Plan, to_json(timed)).seconds_per_token == 2e-3
+    assert timed.digest == plan.digest
 
 
 def test_a_candidate_that_is_not_finite_names_the_layer():

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_two_budgets_at_once_equal_brute_force(costs, data):
 
 
 def test_latency_that_nobody_measured_is_refused_with_a_remedy():
-    with pytest.raises(ParedownError, match=r"latency is not known: nothing has timed the candidates; time each layer's kernels"):
+    with pytest.raises(ParedownError, match=r"latency is not known: nothing has timed the candidates; give the study latency_tokens"):
         allocate(problem_of([ROW]), 1.0, resource="seconds")
     with pytest.raises(ParedownError, match="expected a resource out of bytes, bit_operations, seconds, got 'joules'"):
         allocate(problem_of([ROW]), 1.0, resource="joules")
@@ -171,6 +172,24 @@ def test_latency_that_nobody_measured_is_refused_with_a_remedy():
             {"l0": {FOUR: Candidate("l0", FOUR, FOUR, 1, 0, 0, 0)}},
             columns={"seconds": {}},
         )
+
+
+def test_seconds_of_the_candidates_are_a_budget_and_a_prediction():
+    seconds = {KEEP: 4.0, TWO: 1.0, FOUR: 2.0, EIGHT: 3.0}
+    plain = problem_of([ROW] * 3)
+    timed = {
+        name: {scheme: replace(each, seconds_per_token=seconds[scheme]) for scheme, each in of.items()}
+        for name, of in ((choices[0][0].layer, {c[0].scheme: c[0] for c in choices}) for choices in plain.candidates)
+    }
+    problem = Problem.of(100, list(plain.layers.values()), timed)
+    chosen = allocate(problem, 7.0, resource="seconds", objective="loss_increase")
+    predicted = problem.predict(chosen)
+    assert predicted.seconds_per_token == sum(seconds[scheme] for scheme in chosen.values()) <= 7.0
+    assert plain.predict(chosen).seconds_per_token is None
+    assert plain.predict(chosen).loss_increase == predicted.loss_increase
+    timed["l1"][TWO] = replace(timed["l1"][TWO], seconds_per_token=None)
+    with pytest.raises(ParedownError, match="latency is not known"):
+        allocate(Problem.of(100, list(plain.layers.values()), timed), 7.0, resource="seconds")
 
 
 @pytest.mark.parametrize(
