@@ -8,8 +8,8 @@ from scipy.stats import t as student
 from paredown.apply import Variants
 from paredown.errors import ParedownError
 from paredown.evaluation import Evaluator, Screen, compare, front_at
-from paredown.evaluation.screening import lower_bound
 from paredown.layers import find_layers
+from paredown.search.paired import lower_bound
 from paredown.specs import Measurement, Metric, Plan, Scheme
 from paredown.tasks import Batch, custom
 from tiny_models import CASES, VOCABULARY

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 
 from paredown.curvature.surface import rows_of
 from paredown.errors import ParedownError
 from paredown.evaluation.comparison import divergence
 from paredown.evaluation.evaluator import Evaluator
+from paredown.search.paired import lower_bound
 from paredown.specs import Measurement, Scheme
 from paredown.tasks import Batch, Predictions
 
@@ -130,27 +130,6 @@ class Screen:
             sums.append(each.index_add(0, before.sample, divergence(before.logits, after.logits)))
             units.append(torch.bincount(before.sample, minlength=len(batch.ids)))
         return torch.cat(sums).cpu().numpy(), torch.cat(units).double().cpu().numpy()
-
-
-def lower_bound(differences: np.ndarray, units: np.ndarray, population: int, level: float) -> tuple[float, float]:
-    """The mean difference per unit and its one-sided lower confidence bound, as the module's text has them.
-
-    Args:
-        differences: Of each sample, summed over its units, [n].
-        units: Of each sample, [n].
-        population: N, samples that the n were drawn from without replacement.
-        level: Confidence level.
-    """
-    n = len(differences)
-    mean = differences.sum() / units.sum()
-    residuals = differences - mean * units
-    squares = np.square(residuals).mean()
-    deviation = np.sqrt(n / (n - 1) * (1 - n / population) * squares) * n / units.sum()
-    reach = student.ppf(level, n - 1) / np.sqrt(n)
-    skewness = min(0.0, (residuals**3).mean() / squares**1.5) if squares else 0.0
-    if skewness:
-        reach = 3 / skewness * (np.cbrt(1 + skewness * (reach - skewness / (6 * n))) - 1)
-    return float(mean), float(mean - deviation * reach)
 
 
 def front_at(size: int, measured: Iterable[Measurement]) -> Measurement | None:
