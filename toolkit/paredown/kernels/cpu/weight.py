@@ -11,14 +11,13 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.kernels.cpu.library import CallStruct, Isa, Library, WeightStruct, load
+from paredown.kernels.grids import code_grid
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods import Quantized
-from paredown.methods.codebooks import e2m1_values, normal_float
 from paredown.methods.factors import StoredFactors, dense_factor
 from paredown.methods.microscaling import Microscaled
 from paredown.methods.normal_float import NormalFloat
 from paredown.specs import GROUP_SIZES
-from paredown.specs.scheme_parts import BLOCKS
 
 Precision = Literal["int8", "bf16", "float32"]
 """What inputs are rounded to while they are multiplied; sums are exact integers or float32."""
@@ -133,26 +132,12 @@ class KernelWeight:
 
     def _take_codes(self, numbers: Quantized | NormalFloat | Microscaled, mask: Tensor | None) -> None:
         out, inputs = self.shape
-        zeros: Tensor | None = None
-        table: Tensor | None = None
-        zero = 0
-        if isinstance(numbers, Quantized):
-            bits, scales = numbers.format.bits, numbers.scales
-            zeros = torch.full_like(scales, 1 << (bits - 1), dtype=torch.uint8) if numbers.zero_points is None else numbers.zero_points
-            scales, zeros = (each.repeat_interleave(out // len(each), 0) for each in (scales, zeros))  # runs of rows that share them
-            width = inputs // scales.shape[1]
-        elif isinstance(numbers, NormalFloat):
-            bits, scales = numbers.format.bits, numbers.scales
-            table, zero = normal_float(bits), (1 << (bits - 1)) - 1
-            width = inputs // scales.shape[1]
-        else:
-            bits, scales, table, zero = 4, numbers.block_scales, e2m1_values(torch.arange(16, dtype=torch.uint8)), 0
-            width = BLOCKS[numbers.kind.rstrip("4")]
-        if table is not None:
-            stretch = _stretch(table.double())
-            scales = scales / stretch
-            self.tensors["table"] = torch.nn.functional.pad((table.double() * stretch).float(), (0, 16 - len(table)))
-            zeros = None if mask is None else torch.full_like(scales, zero, dtype=torch.uint8)
+        grid = code_grid(numbers)
+        bits, scales, zeros, width = grid.bits, grid.scales, grid.zeros, grid.width
+        if grid.table is not None:
+            self.tensors["table"] = torch.nn.functional.pad(grid.table, (0, 16 - len(grid.table)))
+        if zeros is None and (grid.table is None or mask is not None):
+            zeros = torch.full_like(scales, grid.zero, dtype=torch.uint8)
         self.group = next((size for size in reversed(GROUP_SIZES) if width % size == 0), 0)
         if not self.group:  # one scale a row, and a last group that is not full
             self.group = min(128, 1 << max(4, (inputs - 1).bit_length()))
@@ -162,7 +147,7 @@ class KernelWeight:
         if zeros is not None:
             self.tensors["zeros"] = self._blocked(zeros.repeat_interleave(repeats, 1))
         padded, blocks = self.groups * self.group, -(-out // BLOCK)
-        codes, dll = numbers.codes.contiguous(), self._library.dll
+        codes, dll = grid.codes.contiguous(), self._library.dll
         if mask is None:
             packed = torch.zeros(blocks * BLOCK * padded * bits // 8 + _READ_AHEAD, dtype=torch.uint8)
             dll.pd_pack_dense(codes.data_ptr(), out, inputs, padded, bits, packed.data_ptr())
@@ -224,10 +209,3 @@ class KernelWeight:
 
 
 _POINTERS = ("codes", "scales", "zeros", "table", "masks", "offsets", "left", "right")
-
-
-def _stretch(table: Tensor) -> float:
-    """The factor from 1 to 2 at which bfloat16 holds a table best; the scales take it back. NF4 loses a third less by it."""
-    factors = torch.linspace(1, 2, 1025, dtype=torch.float64)[:-1, None]
-    lost = ((factors * table).bfloat16().double() / factors - table).square().sum(1)
-    return float(factors[lost.argmin()])
