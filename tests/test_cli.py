@@ -30,6 +30,7 @@ SIZE = ["--task", "demo:lm", "--calibration", "2", "--held-out", "2", "--hessian
 COMMANDS = ("run", "status", "plans", "curvature", "export", "report", "app", "fetch", "shrink", "kernels")
 ROW = {
     "plan",
+    "predicted_seconds_per_token",
     "found_by",
     "bytes",
     "ratio",

@@ -93,6 +93,12 @@ def run(
     kv_cache_bits: Annotated[
         int | None, typer.Option(help="Measure plans of a decoder with keys and values cached at 8 or 4 bits. [default: in full]")
     ] = None,
+    latency_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Time every layer under every scheme on this machine with so many tokens at once, and search at latencies too. [default: not]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -113,6 +119,7 @@ def run(
         fuse=fuse,
         scaling=scaling,  # pyright: ignore[reportArgumentType]  (checked there)
         hessian_seconds=hessian_seconds,
+        latency_tokens=latency_tokens,
         kv_cache_bits=kv_cache_bits,  # pyright: ignore[reportArgumentType]  (checked there)
         seed=seed,
     )

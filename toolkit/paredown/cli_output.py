@@ -81,6 +81,7 @@ def rows(record: Record) -> list[dict[str, Any]]:
             "kl": measured.kl,
             "kl_sd": measured.kl_sd,
             "predicted_kl": plan.loss_increase,
+            "predicted_seconds_per_token": plan.seconds_per_token,
             "flips": measured.flips,
             "kv_cache_bits": measured.kv_cache_bits,
             "kv_cache_bytes": measured.kv_cache_bytes,
@@ -102,6 +103,7 @@ def print_plans(record: Record) -> None:
         title=f"{info.label}, {info.task_label}: held-out, {next(iter(record.measurements.values())).n} samples", title_justify="left"
     )
     front = _front(record)
+    timed = any(plan.seconds_per_token is not None for plan in record.plans.values())
     for heading, side in (
         ("", "left"),
         ("plan", "left"),
@@ -112,6 +114,7 @@ def print_plans(record: Record) -> None:
         ("flips", "right"),
         ("loss", "right"),
         ("predicted", "right"),
+        *((("CPU µs/token", "right"),) if timed else ()),
         ("digest", "left"),
     ):
         table.add_column(heading, justify=side, no_wrap=True)  # pyright: ignore[reportArgumentType]
@@ -126,6 +129,7 @@ def print_plans(record: Record) -> None:
             "–" if measured.flips is None else f"{100 * measured.flips:.1f} %",
             _number(measured.loss),
             _number(plan.loss_increase),
+            *(("–" if plan.seconds_per_token is None else f"{plan.seconds_per_token * 1e6:.4g}",) if timed else ()),
             plan.digest[:8],
         )
     Console(width=None if console.is_terminal else WIDE).print(table)
@@ -133,6 +137,10 @@ def print_plans(record: Record) -> None:
     for line in (*_misfits(record), info.notice, _cache(record)):
         if line:
             console.print(line, markup=False)
+    if timed and record.config is not None:
+        console.print(
+            f"CPU µs/token: sum of the layers' products as timed on this machine, one thread, {record.config.latency_tokens} tokens at once; the rest of the model is not in it"
+        )
 
 
 def how_to_load(folder: Path, architecture: str, export_format: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from paredown.specs import (
@@ -150,8 +150,8 @@ class Record:
                 self._known(value).density = value
             case QuadraticFit():
                 self.quadratic_fits[value.layer] = value
-            case Plan():
-                self.plans.setdefault(value.digest, value)
+            case Plan():  # found a second time it is the same plan, perhaps timed on another machine
+                self.plans[value.digest] = replace(self.plans.get(value.digest, value), seconds_per_token=value.seconds_per_token)
             case Measurement() if value.split == "held_out":
                 self.measurements[value.plan_digest] = value
                 plan = self.plans.get(value.plan_digest)

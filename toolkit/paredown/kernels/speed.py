@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,21 +44,29 @@ class Speed:
     chosen: bool
 
 
-def least_seconds(jobs: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 2e-3) -> dict[str, float]:
+def in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
+    """A job that makes another of the calls each time: with copies of one weight, what it reads was read long ago."""
+    turns = itertools.cycle(calls)
+    return lambda: next(turns)()
+
+
+def least_seconds(
+    jobs: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 2e-3, *, clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
     """Smallest CPU seconds of each job over interleaved rounds, each long enough to be timed; others may use the machine meanwhile."""
     counts: dict[str, int] = {}
     for name, job in jobs.items():
         job()
-        started = time.process_time()
+        started = clock()
         job()
-        counts[name] = max(1, int(seconds / max(time.process_time() - started, 1e-6)))
+        counts[name] = max(1, int(seconds / max(clock() - started, 1e-6)))
     best = dict.fromkeys(jobs, float("inf"))
     for _ in range(rounds):
         for name, job in jobs.items():
-            started = time.process_time()
+            started = clock()
             for _ in range(counts[name]):
                 job()
-            best[name] = min(best[name], (time.process_time() - started) / counts[name])
+            best[name] = min(best[name], (clock() - started) / counts[name])
     return best
 
 

@@ -109,6 +109,10 @@ def plans(session: Session, journal: Journal) -> None:
     sizes = UniformSizes.of(found)
     for bits in session.config.budgets or sizes.default_budgets():
         found.append(plan_of(info, problem, allocate(problem, sizes.at(bits)), f"searched at {bits:g} bits", seed))
+    for plan in [plan for plan in found if plan.found_by.startswith(UNIFORM)]:
+        if (seconds := plan.seconds_per_token) is not None:
+            as_fast = allocate(problem, seconds * (1 + 1e-9), resource="seconds")  # a sum in another order is another one
+            found.append(plan_of(info, problem, as_fast, f"searched at the latency of {plan.found_by.removeprefix(UNIFORM)}", seed))
     digests = set(journal.record.plans)
     for plan in found:
         if plan.digest not in digests and plan.found_by not in known:
@@ -207,7 +211,8 @@ def plan_of(info: ModelInfo, problem: Problem, schemes: Mapping[str, Scheme], fo
     """A decision with its prediction, and with the schemes that really apply."""
     predicted = problem.predict(schemes)
     applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme != KEEP}
-    return Plan(info.model, info.digest, applied, predicted.bytes, predicted.loss_increase, predicted.loss_increase_sd, found_by, seed)
+    loss = (predicted.loss_increase, predicted.loss_increase_sd)
+    return Plan(info.model, info.digest, applied, predicted.bytes, *loss, found_by, seed, seconds_per_token=predicted.seconds_per_token)
 
 
 def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:

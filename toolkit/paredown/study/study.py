@@ -26,6 +26,7 @@ from paredown.study.control import Cancelled, Control
 from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
 from paredown.study.kept import KeptWeights
+from paredown.study.latencies import latencies
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
@@ -64,7 +65,9 @@ class Study:
         kept = self.store.payloads(StudyConfig)
         # until the model was loaded there is nothing that other settings could spoil: a name that was mistyped can be mended
         # and more or less time for the Hessian spoils nothing that is there
-        asked = dataclasses.replace(config, hessian_seconds=kept[-1].hessian_seconds) if config is not None and kept else None
+        # nor do latencies, which are measured on whatever machine it is
+        free = {name: getattr(kept[-1], name) for name in ("hessian_seconds", "latency_tokens")} if kept else {}
+        asked = dataclasses.replace(config, **free) if config is not None and kept else None
         if asked is not None and asked != kept[-1] and self.store.payloads(ModelInfo):
             changed = ", ".join(
                 f"{name} {getattr(kept[-1], name)!r} → {getattr(asked, name)!r}"
@@ -373,6 +376,7 @@ class Study:
             spectra(session, journal)
         steps.baseline(session, journal)
         steps.sensitivity(session, journal, between)
+        latencies(session, journal)
         steps.plans(session, journal)
         steps.measurements(session, journal, between)
         hessian(session, journal, between)
