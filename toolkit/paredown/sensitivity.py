@@ -99,12 +99,14 @@ def statistics_of(captured: Captured, stats: LayerStats | None = None) -> Statis
         assert isinstance(total, Tensor)
         return total / max(stats.tokens, 1)
 
+    gradients = PerSampleGradients(captured)
     return Statistics(
         stats.input_second_moment,
         stats.tokens,
-        PerSampleGradients(captured).rows,
+        gradients.rows,
         output_moment,
         lambda bits: static_range([token_rows(part) for part in parts], bits),
+        lambda: gradients.summed_squares() / gradients.samples,
     )
 
 

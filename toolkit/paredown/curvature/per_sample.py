@@ -23,6 +23,9 @@ CHUNK_BYTES = 256_000_000
 BLOCK_BYTES = 8_000_000
 """The same where they are only reduced to numbers: few enough to stay in the cache."""
 
+FORM_BYTES = 16_000_000
+"""The same where some output rows of all are multiplied with changes of the weight: enough of them for a fast product."""
+
 EIGENVALUE_SAMPLES = 64
 """Samples that the eigenvalues are taken from; their cost grows with the square."""
 
@@ -145,14 +148,18 @@ class PerSampleGradients:
             return torch.zeros(self.samples, 0), torch.zeros(self.samples, 0)
         if self._lookup:
             return _joined([self._lookup_forms(parts, changes) for captured in self.draws for parts in captured.batches])
-        first = torch.stack([change.reshape(-1) for change in changes], 1)
-        second = first.square()
-        result = []
-        for chunk in self.chunks():
-            flat = chunk.flatten(1)
-            full = (flat @ first).square_()
-            result.append((flat.square_() @ second, full))
-        return _joined(result)
+        rows, width = self.captured.layer.shape
+        like = self.captured.batches[0][0].gradients
+        count = len(self.draws) * self.samples
+        full = torch.zeros(count, len(changes), dtype=torch.float64, device=like.device)
+        diagonal = torch.zeros_like(full)
+        step = max(1, FORM_BYTES // (like.element_size() * count * width))
+        for start in range(0, rows, step):
+            block = self.rows(start, min(start + step, rows)).flatten(1)
+            some = torch.stack([change[start : start + step].reshape(-1) for change in changes])
+            full += block @ some.T
+            diagonal += block.square_() @ some.square_().T
+        return diagonal, full.square_()
 
     def squared_norms(self) -> Tensor:
         r"""\(\|P_s\|^2\) of each row, whose mean is the trace; [rows]."""
@@ -163,10 +170,9 @@ class PerSampleGradients:
 
     def summed_squares(self) -> Tensor:
         r"""\(\sum_s P_s^{\odot 2}\), whose mean is the diagonal; [out, in]."""
-        chunks = self.chunks(BLOCK_BYTES)
-        total = next(chunks).square_().sum(0)
-        for chunk in chunks:
-            total += chunk.square_().sum(0)
+        total = self.captured.batches[0][0].gradients.new_zeros(self.captured.layer.shape)
+        for gradient in (gradient for chunk in self.chunks(BLOCK_BYTES) for gradient in chunk):
+            total.addcmul_(gradient, gradient)
         return total
 
     def eigenvalues(self, limit: int = EIGENVALUE_SAMPLES, limit_bytes: int = 2 * CHUNK_BYTES) -> tuple[Tensor, int]:

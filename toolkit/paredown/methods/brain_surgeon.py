@@ -52,7 +52,8 @@ class RowBlocks:
 def cut(rows: Tensor, pieces: int) -> Tensor:
     """The last dimension in pieces of equal width, padded with zeros: [..., in] to [..., pieces, width]."""
     width = math.ceil(rows.shape[-1] / pieces)
-    return torch.nn.functional.pad(rows, (0, pieces * width - rows.shape[-1])).unflatten(-1, (pieces, width))
+    missing = pieces * width - rows.shape[-1]  # to pad by nothing would be a copy
+    return (torch.nn.functional.pad(rows, (0, missing)) if missing else rows).unflatten(-1, (pieces, width))
 
 
 def saliency(weight: Tensor, blocks: Tensor | RowBlocks) -> Tensor:

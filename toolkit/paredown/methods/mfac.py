@@ -121,21 +121,24 @@ def row_blocks(
     read = _reader(gradients, shape)
     first = read(0, 1)
     dtype = torch.promote_types(first.dtype, torch.float32)
+    rows = max(1, _CHUNK // (len(first) * inputs))
     if mean_square is None:
-        rows = max(1, _CHUNK // (len(first) * inputs))
         parts = (read(start, min(start + rows, out)).to(dtype) for start in range(0, out, rows))
         mean_square = sum(float(part.square().sum(dtype=torch.float64)) for part in parts) / (len(first) * out * inputs)
     if not math.isfinite(mean_square):
         raise ParedownError("the gradients hold NaN or infinite values; leave out the samples whose loss is not finite")
     ridge = damping * mean_square if mean_square > 0 else 1.0
 
-    def blocks(start: int, stop: int) -> Tensor:
-        columns = cut(read(start, stop).to(dtype), pieces).flatten(1, 2).transpose(0, 1)  # [rows · pieces, m, width]
-        fisher = (columns.mT @ columns).div_(columns.shape[1])
-        fisher.diagonal(dim1=1, dim2=2).add_(ridge)
-        return fisher.unflatten(0, (-1, pieces))
-
     width = math.ceil(inputs / pieces)
+
+    def blocks(start: int, stop: int) -> Tensor:
+        fisher = torch.empty(stop - start, pieces, width, width, dtype=dtype, device=first.device)
+        for part in range(start, stop, rows):
+            columns = cut(read(part, min(part + rows, stop)).to(dtype), pieces).flatten(1, 2).transpose(0, 1)  # [rows · pieces, m, width]
+            fisher[part - start : part - start + rows] = (columns.mT @ columns).unflatten(0, (-1, pieces))
+        fisher.div_(len(first)).diagonal(dim1=2, dim2=3).add_(ridge)
+        return fisher
+
     note = "" if mean_square > 0 else "no gradient reaches the layer; weights are compared by magnitude"
     return RowBlocks((out, pieces, width, width), dtype, blocks), note
 
