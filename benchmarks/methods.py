@@ -33,6 +33,8 @@ from paredown.methods.masks import NOfM, Pattern, Unstructured, select
 from paredown.methods.normal_float import NormalFloatFormat, dequantize_normal_float, quantize_normal_float
 from paredown.methods.pruning import prune
 from paredown.methods.quantize import dequantize as dense
+from paredown.methods.refit import PASSES, refit
+from paredown.methods.refit import STEPS as REFIT
 from paredown.methods.saliency import wanda
 from paredown.methods.sign_round import STEPS, sign_round
 from paredown.methods.sparse_gpt import sparse_gpt
@@ -162,17 +164,19 @@ def patterns() -> list[tuple[str, Pattern, float, tuple[int, int] | None]]:
 
 
 def sparse_gpt_rows() -> Iterator[Row]:
-    """SparseGPT: ours, which solves the kept weights again, and ours without."""
+    """SparseGPT: ours, which brings the kept weights near their optimum, ours without, and ours with the kept weights solved outright."""
     for name, pattern, fraction, n_of_m in patterns():
 
-        def ours(layer: Linear, steps: int, pattern: Pattern = pattern) -> Tensor:
+        def ours(layer: Linear, passes: int = PASSES, steps: int = 0, pattern: Pattern = pattern) -> Tensor:
             unit = pattern.m if isinstance(pattern, NOfM) else 1
             factor = inverse_factor(layer.moment, order="activation" if unit > 1 else "natural", unit=unit)
-            return sparse_gpt(layer.weight, factor, pattern, steps=steps).weight
+            found = sparse_gpt(layer.weight, factor, pattern, passes=passes)
+            return refit(layer.weight, found.weight, found.mask, factor, steps=steps) if steps else found.weight
 
         theirs = with_moment(tried(rivals.sparse_gpt, fraction, n_of_m))
-        yield from compared(f"SparseGPT {name}; llm-compressor", lambda layer, ours=ours: ours(layer, 20), theirs)
-        yield from compared(f"SparseGPT {name}, one sweep; llm-compressor", lambda layer, ours=ours: ours(layer, 0), theirs)
+        yield from compared(f"SparseGPT {name}; llm-compressor", ours, theirs)
+        yield from compared(f"SparseGPT {name}, one sweep; llm-compressor", lambda layer, ours=ours: ours(layer, passes=0), theirs)
+        yield from compared(f"SparseGPT {name}, solved; llm-compressor", lambda layer, ours=ours: ours(layer, steps=REFIT), theirs)
 
 
 def wanda_rows() -> Iterator[Row]:

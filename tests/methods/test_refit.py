@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paredown.methods.error_feedback import inverse_factor
-from paredown.methods.refit import refit
+from paredown.methods.refit import refit, relax
 from reference.explicit_obs import best_of_mask, cost
 
 
@@ -60,3 +60,19 @@ def test_the_scale_of_the_weight_does_not_matter():
     for scale in (2.0**90, 2.0**-90):
         assert torch.equal(refit(weight * scale, weight * mask * scale, mask, factor), found * scale)
     assert not refit(torch.zeros(4, 16), torch.zeros(4, 16), mask, factor).any()
+
+
+def test_each_pass_over_blocks_errs_less_by_what_it_says_and_many_reach_the_solution():
+    weight, mask, factor = problem(6, 150, 6)  # two blocks and a shorter one
+    start = weight * mask
+    hessian = factor.damped.double().numpy()
+    costs = [cost((weight - start).double().numpy(), hessian)]
+    for passes in (1, 2, 3):
+        found, gain = relax(weight, start, mask, factor, passes=passes)
+        assert (found[~mask] == 0).all()
+        costs.append(cost((weight - found).double().numpy(), hessian))
+        assert abs(costs[0] - gain - costs[-1]) < 1e-4 * costs[0]
+    assert all(later < before for before, later in pairwise(costs))
+    found, _ = relax(weight, start, mask, factor, passes=600)
+    least = cost(best_of_mask(weight.numpy(), mask.numpy(), hessian) - weight.numpy(), hessian)
+    assert cost((weight - found).double().numpy(), hessian) < 1.02 * least

@@ -17,9 +17,6 @@ from paredown.methods.sparse_gpt import sparse_gpt
 from paredown.methods.statistics import Statistics
 from paredown.specs import Criterion, Scheme, Sparsity
 
-LEAVES_THE_KEPT = ("magnitude", "wanda", "fisher")
-"""Criteria that only choose."""
-
 FITS_GRADIENTS = ("mfac", "kfac")
 """Criteria that fit the kept weights to gradients of the loss; on the samples that these come from they look better than they are."""
 
@@ -58,8 +55,8 @@ def _prune(weight: Tensor, criterion: Criterion, pattern: Pattern, seen: Statist
 
 
 def solved(weight: Tensor, pruned: Pruned, criterion: Criterion, factor: InverseFactor) -> Tensor:
-    """What is rounded for the outputs with the mask fixed: the kept weights as the criterion has them, solved again where it only chose."""
-    if criterion in LEAVES_THE_KEPT:
+    """What is rounded for the outputs with the mask fixed: the kept weights solved for, unless the criterion fits them to gradients."""
+    if criterion not in FITS_GRADIENTS:
         return refit(weight.float(), pruned.weight, pruned.mask, factor)
     return pruned.weight
 

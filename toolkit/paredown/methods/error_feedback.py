@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -29,28 +30,55 @@ _CHUNK = 64  # columns that are brought up to date by one matrix product
 _LEAF = 128  # inputs of a triangle that is inverted at once
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class InverseFactor:
-    """What depends on the inputs alone; layers that share their inputs share it.
+    r"""What depends on the inputs alone; layers that share their inputs share it.
 
     Attributes:
-        upper: U in the order of the sweep, float32 [in, in].
+        backwards: Cholesky factor of H, lower triangular, float64 [in, in], inputs from the last step of the sweep to the first.
         damped: H in the inputs' own order, float32 [in, in].
         order: Input that each step of the sweep decides, int64 [in].
         damping: λ, absolute.
         note: What was done about degenerate input; empty where nothing was.
     """
 
-    upper: Tensor
+    backwards: Tensor
     damped: Tensor
     order: Tensor
     damping: float
     note: str = ""
 
-    @property
+    def check(self, weight: Tensor) -> None:
+        """Refuse a weight [out, in] of another width.
+
+        Raises:
+            ParedownError: Then.
+        """
+        if weight.shape[1] != len(self.order):
+            raise ParedownError(
+                f"the weight has {weight.shape[1]} inputs, its inverse factor {len(self.order)}; factor the second moment of this layer"
+            )
+
+    @cached_property
+    def upper(self) -> Tensor:
+        """U in the order of the sweep, float32 [in, in]."""
+        # H = R Rᵀ with R upper triangular, by factoring from the last input to the first; then U is the inverse of R
+        return _inverse(self.backwards).to(torch.float32).flip(0, 1)
+
+    @cached_property
+    def feed(self) -> Tensor:
+        r"""F in the order of the sweep, float32 [in, in]: upper triangular of unit diagonal, \(H = F \operatorname{diag}(1 / U_{ii}^2) F^T\).
+
+        Where all columns before j are decided, with the changes \(\delta_i = w_i - \hat w_i\) of the weight as it was at first, column j does
+        best at \(w_j + \sum_{i<j} \delta_i F_{ij}\): what the errors fed forward by U come to, without an inverse.
+        """
+        factor = self.backwards.to(torch.float32)
+        return (factor / factor.diagonal()).flip(0, 1)
+
+    @cached_property
     def importance(self) -> Tensor:
         """What a squared error costs when its column is decided, given that later columns adapt: 1 / U_ii², [in] in the sweep's order."""
-        return self.upper.diagonal().square().reciprocal()
+        return self.backwards.diagonal().square().to(torch.float32).flip(0)
 
 
 def inverse_factor(
@@ -62,7 +90,7 @@ def inverse_factor(
     nor takes compensation, and is rounded to nearest. A moment of rank below its width (fewer tokens than inputs) is made regular
     by \(\lambda\) alike; if that does not do, \(\lambda\) is raised tenfold until it does. A zero moment is taken as the identity.
 
-    Cost: a Cholesky factorisation and a triangular inverse in float64, about in³ / 2 multiplications.
+    Cost: a Cholesky factorisation in float64, in³ / 6 multiplications; once U is asked for a triangular inverse, as many again.
 
     Args:
         moment: Mean of x xᵀ over tokens, [in, in].
@@ -86,20 +114,20 @@ def inverse_factor(
         notes.append(f"{dead} dead inputs are rounded to nearest")
     if tokens is not None and tokens < inputs:
         notes.append(f"{tokens} tokens for {inputs} inputs: damping stands in for the directions that were not seen")
-    # H = R Rᵀ with R upper triangular, by factoring from the last input to the first; then U is the inverse of R
     backwards = steps.flip(0)
-    mean, share = float(diagonal.mean()), damping
+    moved = moment[backwards][:, backwards]
+    mean, share, added = float(diagonal.mean()), damping, 0.0
     while True:
-        damped = moment.clone()
-        damped.diagonal().add_(share * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped[backwards[:, None], backwards])
+        moved.diagonal().add_(share * mean - added)
+        added = share * mean
+        lower, failed = torch.linalg.cholesky_ex(moved)
         if not failed and bool((lower.diagonal() > 0).all()):
             break
         share = max(10 * share, 1e-6)
     if share != damping:
         notes.append(f"damping raised from {damping:g} to {share:g} of the mean diagonal: the second moment is not positive definite")
-    upper = _inverse(lower).to(torch.float32).flip(0, 1)
-    return InverseFactor(upper, damped.to(torch.float32), steps, share * mean, "; ".join(notes))
+    moment.diagonal().add_(added)
+    return InverseFactor(lower, moment.to(torch.float32), steps, added, "; ".join(notes))
 
 
 def _inverse(lower: Tensor) -> Tensor:
@@ -136,10 +164,7 @@ class Sweep:
 
     def __init__(self, weight: Tensor, factor: InverseFactor) -> None:
         weight = checks.finite(checks.matrix(weight))
-        if weight.shape[1] != len(factor.order):
-            raise ParedownError(
-                f"the weight has {weight.shape[1]} inputs, its inverse factor {len(factor.order)}; factor the second moment of this layer"
-            )
+        factor.check(weight)
         self.order = factor.order
         self.columns = weight.T[factor.order]
         self.errors = torch.zeros_like(self.columns)
@@ -192,17 +217,22 @@ class Sweep:
         return restore(self.columns, self.order)
 
     def cost(self) -> float:
-        """tr(Δ H Δᵀ) of all decisions: mean squared error of the outputs a token, and λ‖Δ‖².
+        """tr(Δ H Δᵀ) of all decisions: mean squared error of the outputs a token, and λ‖Δ‖²."""
+        return squared(self.errors)
 
-        Raises:
-            ParedownError: If the compensation left the range of float32, which takes weights or moments of absurd size.
-        """
-        unit = float(self.errors.abs().amax())
-        if not math.isfinite(unit):
-            raise ParedownError(
-                "making up for errors left the range of float32; look for absurd weights or second moments, or round to nearest"
-            )
-        return unit**2 * float((self.errors / (unit or 1.0)).square().sum(dtype=torch.float64))
+
+def squared(errors: Tensor) -> float:
+    """The squared norm of a sweep's errors.
+
+    Raises:
+        ParedownError: If the compensation left the range of float32, which takes weights or moments of absurd size.
+    """
+    unit = float(errors.abs().amax())
+    if not math.isfinite(unit):
+        raise ParedownError(
+            "making up for errors left the range of float32; look for absurd weights or second moments, or round to nearest"
+        )
+    return unit**2 * float((errors / (unit or 1.0)).square_().sum(dtype=torch.float64))
 
 
 def cost(change: Tensor, factor: InverseFactor) -> float:

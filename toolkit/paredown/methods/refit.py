@@ -8,6 +8,9 @@ err more than where they started. Nothing is lost by rounding afterwards: at the
 \[ \|W - Q\|_H^2 = \|W - V\|_H^2 + \|V - Q\|_H^2, \]
 
 so that the best Q for V is the best one for W.
+
+From a weight that a sweep left, a pass of block coordinate descent (`relax`) gains for the cost of one product what conjugate gradients
+gain in four; to come to within a percent of the solution takes them as long.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from torch import Tensor
 from paredown.methods.error_feedback import InverseFactor
 
 STEPS = 20
+PASSES = 2
+
+_BLOCK, _BLOCK_STEPS = 64, 2
 
 
 def refit(weight: Tensor, start: Tensor, mask: Tensor, factor: InverseFactor, *, steps: int = STEPS) -> Tensor:
@@ -53,3 +59,45 @@ def refit(weight: Tensor, start: Tensor, mask: Tensor, factor: InverseFactor, *,
         before, size = size, (residual * scaled).sum(1, keepdim=True)
         direction.mul_(size / before.clamp(min=tiny)).add_(scaled)
     return change.mul_(unit).add_(start)
+
+
+def relax(weight: Tensor, start: Tensor, mask: Tensor, factor: InverseFactor, *, passes: int = PASSES) -> tuple[Tensor, float]:
+    """Move the kept weights towards their best values, one block of inputs after another (Gauss and Seidel).
+
+    Each block takes a few conjugate gradient steps, with all others as they are by then.
+
+    Cost: about a product [out, in] x [in, in] a pass.
+
+    Args:
+        weight: As for `refit`.
+        start: As for `refit`.
+        mask: As for `refit`.
+        factor: As for `refit`.
+        passes: Over all inputs; none returns the start.
+
+    Returns:
+        Float32 [out, in], zero where pruned; and by how much tr(Δ (H + λI) Δᵀ) fell.
+    """
+    unit = float(weight.abs().amax())
+    if unit == 0 or passes == 0:
+        return start, 0.0
+    tiny = torch.finfo(torch.float32).tiny
+    rest, kept, gain = (weight - start).div_(unit), mask.to(torch.float32), torch.zeros((), dtype=torch.float64, device=weight.device)
+    for place in [*range(0, weight.shape[1], _BLOCK)] * passes:
+        here = slice(place, place + _BLOCK)
+        among, left = factor.damped[here, here], rest[:, here]
+        inverse = among.diagonal().reciprocal()
+        residual = (rest @ factor.damped[:, here]).mul_(kept[:, here])
+        scaled = residual * inverse
+        direction, size = scaled, (residual * scaled).sum(1, keepdim=True)
+        for step in range(_BLOCK_STEPS):
+            image = (direction @ among).mul_(kept[:, here])
+            length = size / (direction * image).sum(1, keepdim=True).clamp_(min=tiny)
+            left.addcmul_(length, direction, value=-1)
+            gain += (length * size).sum(dtype=torch.float64)
+            if step + 1 < _BLOCK_STEPS:
+                residual.addcmul_(length, image, value=-1)
+                scaled = residual * inverse
+                before, size = size, (residual * scaled).sum(1, keepdim=True)
+                direction = torch.addcmul(scaled, direction, size / before.clamp(min=tiny))
+    return torch.where(mask, weight - rest * unit, 0.0), unit**2 * float(gain)
