@@ -71,6 +71,7 @@ check: lint types contracts test ## Lint, types, import contracts and tests, exa
 
 bench: venv ## Run every benchmark, with its rivals, and write benchmarks/RESULTS.md
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench-methods
+	$(BIN)/python benchmarks/rivals/install.py $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 	$(BIN)/python benchmarks/run_all.py
 
 clean: ## Remove .venv and all caches; studies stay
