@@ -99,6 +99,11 @@ def run(
             help="Time every layer under every scheme on this machine with so many tokens at once, and search at latencies too. [default: not]"
         ),
     ] = None,
+    refine: Annotated[
+        int, typer.Option(help="Plans that measured refinement may try on the search split, beyond those it begins with; 0 leaves it out.")
+    ] = 0,
+    refine_by: Annotated[str, typer.Option(help="What refinement lowers: kl, the task's loss, or its metric.")] = "kl",
+    search: Annotated[int | None, typer.Option(help="Samples of the search split. [default: as many as are held out]")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -120,6 +125,9 @@ def run(
         scaling=scaling,  # pyright: ignore[reportArgumentType]  (checked there)
         hessian_seconds=hessian_seconds,
         latency_tokens=latency_tokens,
+        refine_plans=refine,
+        refine_objective=refine_by,  # pyright: ignore[reportArgumentType]  (checked there)
+        search_samples=search,
         kv_cache_bits=kv_cache_bits,  # pyright: ignore[reportArgumentType]  (checked there)
         seed=seed,
     )

@@ -47,7 +47,7 @@ def compare(
     """
     kl = kl_sd = flips = None
     if original.predictions:
-        kl, kl_sd = _kl(original.predictions, compressed.predictions)
+        kl, kl_sd = _kl(*sample_divergences(original.predictions, compressed.predictions))
         changed = sum(
             int((a.logits.argmax(-1) != b.logits.argmax(-1)).sum())
             for a, b in zip(original.predictions, compressed.predictions, strict=True)
@@ -105,7 +105,13 @@ def _metric(scores: Scores, task: Task, seed: int) -> Metric:
     return Metric(task.metric, value, low, high, task.higher_is_better)
 
 
-def _kl(original: Sequence[Predictions], compressed: Sequence[Predictions]) -> tuple[float, float]:
+def sample_divergences(original: Sequence[Predictions], compressed: Sequence[Predictions]) -> tuple[Tensor, Tensor]:
+    """Of each sample with counted units: its divergence summed over them, and their number, [samples] each, float64.
+
+    Args:
+        original: The original model's predictions, batch by batch.
+        compressed: The compressed model's of the same batches.
+    """
     sums: list[Tensor] = []
     counts: list[Tensor] = []
     for before, after in zip(original, compressed, strict=True):
@@ -113,7 +119,10 @@ def _kl(original: Sequence[Predictions], compressed: Sequence[Predictions]) -> t
         each = torch.zeros(rows, dtype=torch.float64).index_add_(0, before.sample, divergence(before.logits, after.logits))
         sums.append(each)
         counts.append(torch.bincount(before.sample, minlength=rows).double())
-    total, units = torch.cat(sums), torch.cat(counts)
+    return torch.cat(sums), torch.cat(counts)
+
+
+def _kl(total: Tensor, units: Tensor) -> tuple[float, float]:
     mean = total.sum() / units.sum()
     n = len(total)
     residual = (total - mean * units).square().sum()

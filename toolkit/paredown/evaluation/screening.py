@@ -84,7 +84,7 @@ class Screen:
         self._samples = sum(len(batch.ids) for batch in evaluator.batches)
         ends = [end for share in shares if (end := round(share * self._samples)) >= FEWEST_SAMPLES]
         order = np.random.default_rng(seed).permutation(self._samples)
-        self._looks = [_drawn(evaluator.batches, order[start:end]) for start, end in itertools.pairwise([0, *ends])]
+        self._looks = [drawn(evaluator.batches, order[start:end]) for start, end in itertools.pairwise([0, *ends])]
         self._original: list[tuple[Predictions, ...]] = []
         self._references: dict[tuple[frozenset[tuple[str, Scheme]], int], tuple[np.ndarray, np.ndarray]] = {}
 
@@ -146,7 +146,7 @@ def front_at(size: int, measured: Iterable[Measurement]) -> Measurement | None:
     return min(smaller, key=lambda each: (each.kl, each.bytes), default=None)
 
 
-def _drawn(batches: Sequence[Batch], samples: np.ndarray) -> list[Batch]:
+def drawn(batches: Sequence[Batch], samples: np.ndarray) -> list[Batch]:
     """Some samples, by their number over all batches, in the batches that they came in."""
     starts = np.cumsum([0, *(len(batch.ids) for batch in batches)])
     rows = [torch.from_numpy(np.sort(samples[(samples >= a) & (samples < b)]) - a) for a, b in itertools.pairwise(starts)]

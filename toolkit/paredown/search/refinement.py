@@ -189,7 +189,8 @@ class Refinement:
         self._rounds = 0
         self._over = False
         ends = sorted({round(share * len(units)) for share in SHARES})
-        self._parts = [end for end in ends if end >= FEWEST or end == len(units)]
+        self.parts: list[int] = [end for end in ends if end >= FEWEST or end == len(units)]
+        """Where requests begin and end: after so many samples, rising, the last of them all."""
         self._begin(problem, starts)
 
     def ask(self) -> tuple[Request, ...]:
@@ -262,6 +263,10 @@ class Refinement:
         """The plans measured on all samples that no other beats in both amount and loss, by rising amount."""
         whole = {choices: (self.amount(choices), self.loss(choices)) for choices in self._whole()}
         return [self._trials[choices].request for choices in measured_front(whole)]
+
+    def whole(self) -> list[Request]:
+        """The plans that were measured on all samples, in the order in which they were asked."""
+        return [self._trials[choices].request for choices in self._whole()]
 
     def surrogate(self) -> Surrogate | None:
         """What is believed by now; None before anything was measured."""
@@ -382,7 +387,7 @@ class Refinement:
                     ranked.append((mean / max(abs(self.loss(best)), np.finfo(float).tiny), choices, budget))
             ranked.sort(key=lambda each: each[0])
             self._round = [(choices, budget) for _, choices, budget in ranked[: -(-len(self._round) // 2)]]
-        stop = next(end for end in self._parts if end > seen)
+        stop = next(end for end in self.parts if end > seen)
         for choices, _ in self._round:
             self._request(choices, stop)
 

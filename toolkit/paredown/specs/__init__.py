@@ -14,7 +14,7 @@ from paredown.specs.curvature import (
 )
 from paredown.specs.events import Event, EventKind, Payload, Stage
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
-from paredown.specs.measurements import Measurement, Metric, Split
+from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
 from paredown.specs.plans import SCHEMA, Candidate, Plan
 from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
@@ -48,6 +48,7 @@ __all__ = [
     "Plan",
     "QuadraticFit",
     "QuadraticStep",
+    "RefineObjective",
     "Rounding",
     "ScalingMethod",
     "Scheme",
@@ -58,6 +59,7 @@ __all__ = [
     "Stage",
     "StudyConfig",
     "TraceEstimate",
+    "Trial",
     "Verdict",
     "WeightFormat",
     "default_schemes",

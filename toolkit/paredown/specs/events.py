@@ -7,7 +7,7 @@ from typing import Literal
 
 from paredown.specs.curvature import EigenvalueEstimate, QuadraticFit, SpectralDensity, TraceEstimate
 from paredown.specs.layers import LayerRef
-from paredown.specs.measurements import Measurement
+from paredown.specs.measurements import Measurement, Trial
 from paredown.specs.plans import Candidate, Plan
 from paredown.specs.study import ModelInfo, StudyConfig
 
@@ -39,6 +39,7 @@ Payload = (
     | QuadraticFit
     | Plan
     | Measurement
+    | Trial
     | ModelInfo
     | StudyConfig
 )

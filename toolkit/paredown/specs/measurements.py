@@ -8,6 +8,9 @@ from typing import Literal
 
 Split = Literal["calibration", "held_out"]
 
+RefineObjective = Literal["kl", "loss", "metric"]
+"""What measured refinement lowers: KL to the original model, the task's loss, or its metric."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -61,3 +64,24 @@ class Measurement:
     versions: Mapping[str, str] = field(default_factory=dict)
     kv_cache_bits: Literal[8, 4] | None = None
     kv_cache_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a plan did on some samples of the search split: what a search decides by, never a result.
+
+    Attributes:
+        plan_digest: `Plan.digest`; the plan itself is in the store only if it became one of the best.
+        data_digest: Identifies the search split and the order of its samples.
+        objective: What was measured.
+        start: Place of the first of these samples in the split.
+        losses: Of each sample, summed over its units, beyond the original model's; nats, or the metric's own unit, turned so that less is better.
+        split: Always the search split, which the held-out split has no sample of.
+    """
+
+    plan_digest: str
+    data_digest: str
+    objective: RefineObjective
+    start: int
+    losses: tuple[float, ...]
+    split: Literal["search"] = "search"

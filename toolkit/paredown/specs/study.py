@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from paredown.errors import ParedownError
+from paredown.specs.measurements import RefineObjective
 from paredown.specs.schemes import ExportFormat, Scheme, default_schemes
 
 ScalingMethod = Literal["awq", "smoothquant"]
@@ -71,6 +72,10 @@ class StudyConfig:
             model's function stays. AWQ searches for the narrowest int format among `schemes`. None scales nothing.
         kv_cache_bits: Width of the keys and values in a decoder's cache while plans are measured, 8 or 4; the original's is full. None leaves it full.
         hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
+        refine_plans: Plans that measured refinement may try beyond those that it begins with, over all budgets; 0 leaves it out.
+        refine_objective: What it lowers on the search split: ``kl``, the task's ``loss``, or its ``metric``.
+        search_samples: Samples of the search split, which never overlaps the held-out one: calibration samples that priced nothing where
+            there are enough, the calibration samples themselves otherwise. None takes as many as are held out.
         latency_tokens: Tokens at once for which every layer is timed under every scheme on this machine, such as 1 where a decoder generates
             or 128 for a batch of sentences; latency is then a second budget. None times nothing.
         seed: Seed of every random choice.
@@ -87,6 +92,9 @@ class StudyConfig:
     scaling: ScalingMethod | None = None
     kv_cache_bits: Literal[8, 4] | None = None
     hessian_seconds: float = 60.0
+    refine_plans: int = 0
+    refine_objective: RefineObjective = "kl"
+    search_samples: int | None = None
     latency_tokens: int | None = None
     seed: int = 0
 
@@ -100,10 +108,14 @@ class StudyConfig:
             raise ParedownError(f"scaling must be one of {', '.join(get_args(ScalingMethod))}, or None, got {self.scaling!r}")
         if self.kv_cache_bits not in (None, 8, 4):
             raise ParedownError(f"kv_cache_bits must be 8, 4 or None, got {self.kv_cache_bits!r}")
-        for name in ("calibration_samples", "held_out_samples", "latency_tokens"):
+        for name in ("calibration_samples", "held_out_samples", "search_samples", "latency_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParedownError(f"{name} must be at least 1, got {value}")
+        if self.refine_plans < 0:
+            raise ParedownError(f"refine_plans must be at least 0, got {self.refine_plans}; 0 leaves measured refinement out")
+        if self.refine_objective not in get_args(RefineObjective):
+            raise ParedownError(f"refine_objective must be one of {', '.join(get_args(RefineObjective))}, got {self.refine_objective!r}")
         if not 0 <= self.hessian_seconds < math.inf:
             raise ParedownError(f"hessian_seconds must be a time of at least 0, got {self.hessian_seconds}; 0 leaves the true Hessian out")
         widths = [scheme.nominal_bits for scheme in schemes]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluation import Evaluator, Observation, compare, observe
+from paredown.evaluation.paired import Samples
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
@@ -125,19 +126,24 @@ class Session:
         """Put the plan's weights in place, and the cache's bits, and run the held-out split; the original's cache is full."""
         original, bits, cached = self.original(), self.config.kv_cache_bits, None
         if plan.schemes:
-            with (
-                self.variants.applied({}),  # nobody else runs the model meanwhile
-                nullcontext() if bits is None else kv_cache.rounded_cache(self.loaded.model, bits) as cached,
-            ):
+            with self.as_measured() as cached:
                 # a person's plans are edited from one to the next, so that the next begins as this one does
                 compressed = self.evaluator.observe(plan.schemes, keep=plan.found_by == "user")
         else:
             compressed = original
+        self.store.save_arrays(f"samples-{plan.digest}", Samples.of(original, compressed).arrays())
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         measured = compare(
             original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=self.evaluator.kernel, seed=self.config.seed
         )
         return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
+
+    @contextmanager
+    def as_measured(self) -> Iterator[kv_cache.CacheRecord | None]:
+        """Run plans as they are measured: with the cache's bits, and nobody else running the model; yields what was cached."""
+        bits = self.config.kv_cache_bits
+        with self.variants.applied({}), nullcontext() if bits is None else kv_cache.rounded_cache(self.loaded.model, bits) as cached:
+            yield cached
 
 
 def _of_cache(config: StudyConfig) -> str:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from paredown import export, models
 from paredown.errors import ParedownError
+from paredown.evaluation.paired import Compared
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
@@ -27,10 +28,14 @@ from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
 from paredown.study.kept import KeptWeights
 from paredown.study.latencies import latencies
+from paredown.study.refinement import compared, refine
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
 from paredown.tasks import Task
+
+_MAY_CHANGE = ("hessian_seconds", "latency_tokens", "refine_plans", "refine_objective", "search_samples")
+"""Settings that a study may be opened with anew."""
 
 
 class Study:
@@ -65,8 +70,8 @@ class Study:
         kept = self.store.payloads(StudyConfig)
         # until the model was loaded there is nothing that other settings could spoil: a name that was mistyped can be mended
         # and more or less time for the Hessian spoils nothing that is there
-        # nor do latencies, which are measured on whatever machine it is
-        free = {name: getattr(kept[-1], name) for name in ("hessian_seconds", "latency_tokens")} if kept else {}
+        # nor do latencies, which are measured on whatever machine it is, nor a longer refinement, whose trials say what they are of
+        free = {name: getattr(kept[-1], name) for name in _MAY_CHANGE} if kept else {}
         asked = dataclasses.replace(config, **free) if config is not None and kept else None
         if asked is not None and asked != kept[-1] and self.store.payloads(ModelInfo):
             changed = ", ".join(
@@ -236,6 +241,25 @@ class Study:
         """
         return choose(self.record(), name, bits)
 
+    def compare(self, one: Plan, other: Plan | None = None) -> Compared:
+        """Two measured plans on the held-out split, sample by sample: differences with paired 95 % intervals, below 0 where the first is better.
+
+        Args:
+            one: A plan of this study.
+            other: Another; None for the original model.
+
+        Returns:
+            Their differences in KL, loss and metric, and whether these disagree.
+
+        Raises:
+            ParedownError: If one of them was not measured, or by an earlier version that kept no samples.
+        """
+        record = self.record()
+        rival = other or next((plan for plan in record.plans.values() if plan.found_by == "original"), None)
+        if record.info is None or rival is None:
+            raise ParedownError("plans can be compared once the original was measured; run the study first")
+        return compared(self.store, record.info, one, rival, self.config.seed)
+
     def export(self, plan: Plan, folder: str | Path, *, export_format: ExportFormat | None = None) -> Path:
         """Write the compressed checkpoint of a plan, with the plan's JSON beside it, and load it back to check it.
 
@@ -379,6 +403,7 @@ class Study:
         latencies(session, journal)
         steps.plans(session, journal)
         steps.measurements(session, journal, between)
+        refine(session, journal, between)
         hessian(session, journal, between)
         between()
         journal.write("finished", message="done")

@@ -1,0 +1,224 @@
+"""The stage that repairs the plans: they are tried on the search split, switched where the prediction was wrong, and the best are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from paredown.errors import ParedownError
+from paredown.evaluation.paired import Compared, Samples, compare_samples
+from paredown.evaluation.search_split import SearchSplit, cut
+from paredown.search import Problem
+from paredown.search.paired import FEW
+from paredown.search.refinement import Improvement, Refinement, Request
+from paredown.specs import ModelInfo, Plan, RefineObjective, Trial
+from paredown.store import Store
+from paredown.study import steps
+from paredown.study.journal import Journal
+from paredown.study.session import Session
+from paredown.study.steps import UNIFORM, UniformSizes, plan_of
+
+MOST_BITS = 4
+"""Budgets above are refined only where they were asked for: there is little left to gain."""
+
+ORIGINS = {"start": "the optimum of the plain prediction", "crossover": "two plans crossed", "draw": "the optimum of corrected predictions"}
+
+
+def refine(session: Session, journal: Journal, between: Callable[[], None]) -> None:
+    """Try plans on the search split, and measure the best of each budget on the held-out split as soon as they are.
+
+    What was tried is in the store and is not tried again.
+
+    Args:
+        session: Model and task.
+        journal: Where trials, plans and measurements go.
+        between: Called before each trial: what a person asked for goes first.
+    """
+    if not session.config.refine_plans:
+        return
+    with journal.tolerating("the plans could not be refined"):
+        _Run(session, journal, between).run()
+
+
+class _Run:
+    def __init__(self, session: Session, journal: Journal, between: Callable[[], None]) -> None:
+        self.session, self.journal, self.between = session, journal, between
+        config, record = session.config, journal.record
+        self.info = session.info()
+        self.problem = Problem.of(self.info.fixed_bytes, session.layers, record.candidates, fuse=config.fuse)
+        journal.stage("measure", "Refining: asking the original model about the search split")
+        self.split = SearchSplit(
+            session.evaluator,
+            config.calibration_samples,
+            config.search_samples or sum(len(batch.ids) for batch in session.held_out),
+            _objective(session),
+        )
+        sizes = UniformSizes.of(record.plans.values())
+        asked = config.budgets or [bits for bits in sizes.default_budgets() if bits <= MOST_BITS]
+        self.bits = {float(sizes.at(bits)): bits for bits in asked if sizes.at(bits) > self.problem.smallest_bytes}
+        if not self.bits:
+            raise ParedownError(
+                f"every budget is at or below the smallest plan of {self.problem.smallest_bytes:,} bytes, where there is nothing to switch; give more bits, or smaller schemes"
+            )
+        uniform = [plan.schemes for plan in record.plans.values() if plan.found_by.startswith(UNIFORM)]
+        self.search = Refinement(
+            self.problem, list(self.bits), self.split.units, starts=uniform, plans=config.refine_plans, seed=config.seed
+        )
+        self.known: dict[tuple[str, int, int], np.ndarray] = {
+            (trial.plan_digest, trial.start, len(trial.losses)): np.array(trial.losses)
+            for trial in journal.store.payloads(Trial)
+            if trial.data_digest == self.split.digest
+        }
+        self.new: dict[float, Improvement] = {}
+
+    def run(self) -> None:
+        self._say_what_it_rests_on()
+        search = self.search
+        with self.session.as_measured():
+            self.split.prepare(cut(search.order, search.parts, 0, len(self.split)))
+        failed: list[str] = []
+        while requests := search.ask():
+            for request in requests:
+                self.journal.check()
+                self.between()
+                try:
+                    losses = self._losses(request)
+                except ParedownError as error:
+                    search.drop(request)
+                    failed.append(str(error))
+                    continue
+                for improvement in search.tell(request, losses):
+                    self.new[improvement.budget] = improvement
+            self._check_spread()
+            self._measure_what_is_new()
+        if failed:
+            self.journal.write("notice", message=f"{len(failed)} plans could not be tried, and were left out: {failed[0]}")
+        self._conclude()
+
+    def _losses(self, request: Request) -> np.ndarray:
+        plan = self._plan(request, "tried")
+        key = (plan.digest, request.start, request.stop - request.start)
+        if key not in self.known:
+            pieces = cut(self.search.order, self.search.parts, request.start, request.stop)
+            with self.session.as_measured():
+                self.known[key] = self.split.losses(plan.schemes, pieces)
+            trial = Trial(plan.digest, self.split.digest, self.split.objective, request.start, tuple(self.known[key].tolist()))
+            self.journal.write("progress", payload=[trial])
+        return self.known[key]
+
+    def _plan(self, request: Request, found_by: str) -> Plan:
+        return plan_of(self.info, self.problem, request.schemes, found_by, self.session.config.seed)
+
+    def _measure_what_is_new(self) -> None:
+        """The best plan of each budget that has a new one; several budgets may share it."""
+        new, self.new = self.new, {}
+        for budget, improvement in new.items():
+            plan = self._plan(improvement.request, f"refined at {self.bits[budget]:g} bits, {self._words(improvement)}")
+            if plan.digest not in self.journal.record.plans:
+                self.journal.write("plan", payload=[plan])
+            if plan.digest not in self.journal.record.measurements:
+                self.journal.check()
+                self.journal.write("progress", message=f"Refining: {self.search.tried} plans tried; {plan.found_by}")
+                steps.measure(self.session, self.journal, plan)
+
+    def _words(self, improvement: Improvement) -> str:
+        request, before = improvement.request, improvement.before
+        if request.origin != "switch" or before is None:
+            return ORIGINS.get(request.origin, "a switch")
+        problem = self.problem
+        changed = [
+            f"{_short(group)} {offered[old]} → {offered[new]}"
+            for group, offered, old, new in zip(problem.groups, problem.schemes, before, request.choices, strict=True)
+            if old != new
+        ]
+        return f"switch of {', '.join(changed)}" if len(changed) <= 2 else f"switch of {len(changed)} groups"
+
+    def _say_what_it_rests_on(self) -> None:
+        """Before anything was tried; a run that goes on has said it."""
+        if self.known:
+            return
+        if not self.split.fresh:
+            self.journal.write(
+                "notice",
+                message=f"Plans are tried on {len(self.split)} calibration samples, those that priced them among them: there are not enough others. Results come from the held-out split",
+            )
+        if len(self.split) < FEW:
+            self.journal.write(
+                "notice",
+                message=f"Plans are tried on {len(self.split)} samples alone: differences between them are uncertain; give the task more calibration data",
+            )
+
+    def _check_spread(self) -> None:
+        front = {tuple(self.search.losses(request.choices)) for request in self.search.whole()}
+        if self.split.objective != "kl" and len(self.search.whole()) > 2 and len(front) == 1:
+            raise ParedownError(
+                f"the {self.split.objective} of every plan is the same on the search split, so that there is nothing to choose by; refine by kl"
+            )
+
+    def _conclude(self) -> None:
+        """Each budget's best plan beside the uniform plan of at most its bytes, on the held-out split."""
+        record = self.journal.record
+        said: set[str] = set()
+        for budget, bits in self.bits.items():
+            best = self.search.best(budget)
+            uniform = [
+                plan
+                for digest, plan in record.plans.items()
+                if plan.found_by.startswith(UNIFORM) and plan.bytes <= budget and digest in record.measurements
+            ]
+            if best is None or not uniform:
+                continue
+            plan, rival = self._plan(best, ""), max(uniform, key=lambda each: each.bytes)
+            if plan.digest in (rival.digest, *said) or plan.digest not in record.measurements:
+                continue
+            said.add(plan.digest)
+            if _kept(self.journal.store, plan) is None or _kept(self.journal.store, rival) is None:
+                continue
+            words = compared(self.journal.store, self.info, plan, rival, self.session.config.seed).disagreement
+            if words:
+                self.journal.write("notice", message=f"At {bits:g} bits, refined against {rival.found_by}: {words}")
+        self.journal.write(
+            "progress",
+            message=f"Refined: {self.search.tried} plans tried on {len(self.split)} samples, {self.search.evaluated} runs of one sample",
+        )
+
+
+def compared(store: Store, info: ModelInfo, one: Plan, other: Plan, seed: int = 0) -> Compared:
+    """Hold two plans of a study against each other, on the held-out samples that both were measured on.
+
+    Args:
+        store: The study's.
+        info: What it is about.
+        one: A plan.
+        other: Another.
+        seed: Seed of the bootstrap.
+
+    Raises:
+        ParedownError: If the samples of one of them were not kept.
+    """
+    first, second = (_kept(store, plan) for plan in (one, other))
+    for plan, samples in ((one, first), (other, second)):
+        if samples is None:
+            raise ParedownError(
+                f"the plan {plan.digest} ({plan.found_by}) was not measured, or by an earlier version or a worker, which keep no samples; measure it in a new study"
+            )
+    assert first is not None
+    assert second is not None
+    return compare_samples(first, second, metric=info.metric, higher_is_better=info.higher_is_better, seed=seed)
+
+
+def _kept(store: Store, plan: Plan) -> Samples | None:
+    arrays = store.load_arrays(f"samples-{plan.digest}")
+    return None if arrays is None else Samples.from_arrays(arrays)
+
+
+def _objective(session: Session) -> RefineObjective:
+    asked = session.config.refine_objective
+    if asked == "kl" and not session.task.offers_probabilities:
+        return "loss"  # what the candidates were priced by, too
+    return asked
+
+
+def _short(group: tuple[str, ...]) -> str:
+    return group[0] if len(group) == 1 else f"{group[0]} and {len(group) - 1} more"
