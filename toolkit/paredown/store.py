@@ -64,7 +64,7 @@ class Store:
         if create:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                (self.folder / "artifacts").mkdir(exist_ok=True)
+                self.artifacts.mkdir(exist_ok=True)
             except OSError as error:
                 raise ParedownError(f"the study folder {self.folder} can't be made: {error}; choose another with --study") from error
         with self._explained():
@@ -76,6 +76,11 @@ class Store:
     def lock_file(self) -> Path:
         """What the one process that writes holds locked."""
         return self.folder / "study.lock"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the arrays."""
+        return self.folder / "artifacts"
 
     @property
     def busy(self) -> bool:
@@ -200,7 +205,7 @@ class Store:
             return None
 
     def _artifact(self, name: str) -> Path:
-        return self.folder / "artifacts" / f"{name}.safetensors"
+        return self.artifacts / f"{name}.safetensors"
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -13,7 +13,7 @@ from paredown.kernels.packing import Packed, pack, unpack
 from paredown.methods import Compressed
 from paredown.sizes import packed_tensors
 from paredown.specs import LayerRef, Scheme
-from paredown.store import Store
+from paredown.study.arrays import Arrays
 
 
 class KeptWeights:
@@ -22,7 +22,7 @@ class KeptWeights:
     The statistics themselves are not kept: they take in² numbers a layer, the packed weight a few bits for each of out · in.
     """
 
-    def __init__(self, store: Store, again: Callable[[LayerRef, Scheme], Compressed]) -> None:
+    def __init__(self, store: Arrays, again: Callable[[LayerRef, Scheme], Compressed]) -> None:
         """Keep weights in a store.
 
         Args:

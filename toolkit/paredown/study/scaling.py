@@ -18,7 +18,7 @@ from paredown.folding import Folding, Refused, Scaled, find_foldings, fold_, rel
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.specs import LayerRef, ScalingMethod, Scheme, StudyConfig, WeightFormat, default_schemes, from_json, to_json
-from paredown.store import Store
+from paredown.study.arrays import Arrays
 from paredown.tasks import Batch, Task
 
 _ARTIFACT = "scaling"
@@ -58,7 +58,7 @@ class ScalingRecord:
     change: float
 
 
-def scaled(config: StudyConfig, store: Store, loaded: LoadedModel, task: Task | None) -> tuple[LoadedModel, tuple[str, ...]]:
+def scaled(config: StudyConfig, store: Arrays, loaded: LoadedModel, task: Task | None) -> tuple[LoadedModel, tuple[str, ...]]:
     """The model with the study's scales folded: those of the artifacts, where they are for these weights, or found from the calibration data.
 
     Args:
@@ -156,7 +156,7 @@ def _record(
 
 @torch.no_grad()
 def _again(
-    config: StudyConfig, store: Store, loaded: LoadedModel, model: nn.Module, layers: Mapping[str, LayerRef]
+    config: StudyConfig, store: Arrays, loaded: LoadedModel, model: nn.Module, layers: Mapping[str, LayerRef]
 ) -> ScalingRecord | None:
     """Fold the scales of the artifacts; None where there are none for these settings, or they don't lead to the digest that they did."""
     arrays = store.load_arrays(_ARTIFACT)

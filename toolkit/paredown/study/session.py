@@ -25,7 +25,7 @@ from paredown.models import LoadedModel
 from paredown.sensitivity import statistics_of
 from paredown.sizes import fixed_bytes
 from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig, default_schemes
-from paredown.store import Store
+from paredown.study.arrays import Arrays
 from paredown.study.kept import KeptWeights
 from paredown.tasks import Batch, Predictions, Scores, Task
 
@@ -59,14 +59,14 @@ class Session:
     variants: Variants
     evaluator: Evaluator
     kept: KeptWeights
-    store: Store
+    store: Arrays
     export_format: ExportFormat
     schemes: tuple[str, ...]
     offers: Mapping[str, Sequence[Scheme]]
     _original: Observation | None = None
 
     @classmethod
-    def open(cls, config: StudyConfig, store: Store, loaded: LoadedModel, task: Task | None) -> Session:
+    def open(cls, config: StudyConfig, store: Arrays, loaded: LoadedModel, task: Task | None) -> Session:
         """Get ready to work: the task that the configuration names, where it is not given, the layers and their schemes.
 
         Raises:

@@ -8,12 +8,14 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from paredown import export, models
 from paredown.errors import ParedownError
+from paredown.executors import Workers
 from paredown.evaluation.paired import Compared
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
@@ -22,6 +24,7 @@ from paredown.search import Problem
 from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
+from paredown.study.bench import executor_of
 from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
 from paredown.study.hessian import estimate, hessian
@@ -95,6 +98,7 @@ class Study:
         self._starting = threading.Lock()
         self._idle = threading.Event()  # and no Thread.join, which an interrupt makes believe that the thread has ended (CPython 3.11)
         self._idle.set()
+        self._workers: Workers | None = None
         self._waiting: queue.SimpleQueue[Plan | CurvatureRequest] = queue.SimpleQueue()
         self._error: BaseException | None = None
 
@@ -137,11 +141,13 @@ class Study:
         curvature = {layer.name: record.estimates(layer.name, matrix) for layer in record.layers}
         return Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse, curvature=curvature)
 
-    def run(self, on_event: Listener | None = None) -> Record:
+    def run(self, on_event: Listener | None = None, *, workers: int | str | None = None) -> Record:
         """Run what is not done yet; returns when all of it is.
 
         Args:
             on_event: Called with every event that is written.
+            workers: Who measures the plans: so many processes, or a Ray cluster (`paredown.executors.Workers.parse`); None for this
+                process. The figures are the same.
 
         Returns:
             Everything that is known then.
@@ -150,12 +156,14 @@ class Study:
             ParedownError: If another process works on this study, or a step fails; what was computed is kept.
             KeyboardInterrupt: Passed on, after the study was closed in good order.
         """
+        self._workers = _workers(workers)
         self._control.reset()
         self._work(self._all_steps, on_event)
         return self.record()
 
-    def start(self, on_event: Listener | None = None) -> Study:
-        """Run what is not done yet in the background; returns at once."""
+    def start(self, on_event: Listener | None = None, *, workers: int | str | None = None) -> Study:
+        """Run what is not done yet in the background; returns at once. See `run`."""
+        self._workers = _workers(workers)
         return self._in_background(self._all_steps, on_event)
 
     def measure(self, schemes: Mapping[str, Scheme], *, found_by: str = "user") -> Plan:
@@ -402,7 +410,8 @@ class Study:
         steps.sensitivity(session, journal, between)
         latencies(session, journal)
         steps.plans(session, journal)
-        steps.measurements(session, journal, between)
+        with closing(executor_of(session, self.store.artifacts, self._workers)) as executor:
+            steps.measurements(session, journal, executor, between)
         refine(session, journal, between)
         hessian(session, journal, between)
         between()
@@ -433,3 +442,7 @@ class Study:
                         steps.measure(session, journal, wanted)
                     except ParedownError as error:
                         journal.write("notice", message=f"the plan {wanted.digest} could not be measured: {error}")
+
+
+def _workers(asked: int | str | None) -> Workers | None:
+    return None if asked is None else Workers.parse(str(asked))

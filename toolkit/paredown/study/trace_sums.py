@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paredown.curvature import LossSurface, TraceSums
 from paredown.specs import LayerRef
-from paredown.store import Store
+from paredown.study.arrays import Arrays
 
 NAME = "hessian-traces"
 _FIELDS = tuple(field.name for field in dataclasses.fields(TraceSums))
@@ -26,7 +26,7 @@ class KeptSums:
         layers: All layers of the model.
     """
 
-    def __init__(self, store: Store, ids: Sequence[int], layers: Sequence[LayerRef]) -> None:
+    def __init__(self, store: Arrays, ids: Sequence[int], layers: Sequence[LayerRef]) -> None:
         self._store = store
         self._rows = {sample: row for row, sample in enumerate(sorted(ids))}
         self._columns = {layer.name: column for column, layer in enumerate(layers)}
