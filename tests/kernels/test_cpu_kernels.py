@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import copy
 import io
-from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown import sizes
+from packed_weights import magnitudes, packed
 from paredown.errors import ParedownError
 from paredown.kernels import reference
 from paredown.kernels.cpu import library
 from paredown.kernels.cpu.weight import KernelWeight, refusal
-from paredown.kernels.packing import pack, unpack
-from paredown.methods import compress, dequantize
-from paredown.methods.factors import dense_factor
-from paredown.specs import LayerRef, Scheme
-from seen_layers import seen
 from some_schemes import any_schemes
 
 LIBRARY, REASON = library.load()
@@ -30,21 +24,9 @@ PRECISIONS = ("float32", "bf16", "int8")
 STEP = {"float32": 0.0, "bf16": 2.0**-7}  # bf16: half a unit in the last place of inputs, and as much of a table
 
 
-def packed(text, shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(shape, generator=generator)
-    scheme, _ = sizes.fit(Scheme.parse(text) if isinstance(text, str) else text, LayerRef("fc", "linear", "fc1", "", shape, "float32"))
-    return pack(compress(weight, scheme, seen(*shape, seed=seed)))
-
-
 def largest_error(weight, packed, x, precision, bits=8):
     """What rounding the inputs may do to each result, and float32's own rounding."""
-    made = unpack(packed)
-    dense = torch.zeros(packed.shape, dtype=torch.float64)
-    if made.numbers is not None:
-        dense += dequantize(replace(made, factors=None)).double().abs()
-    if made.factors is not None:
-        dense += dense_factor(made.factors.left).double().abs().T @ dense_factor(made.factors.right).double().abs()
+    dense = magnitudes(packed)
     x = x.double().abs()
     if precision == "int8":
         part = min(weight.group, 64)

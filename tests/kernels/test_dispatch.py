@@ -128,5 +128,7 @@ def test_kept_values_without_a_number_format_go_to_torch():
 
 
 def test_an_unknown_backend_is_refused_with_those_that_there_are():
-    with pytest.raises(ParedownError, match="one of ours, int4pack, dense, reference, got 'cuda'"):
+    with pytest.raises(
+        ParedownError, match="one of ours, int4pack, dense, reference, triton, tinygemm, int_mm, semi_structured, got 'cuda'"
+    ):
         prepare(packed("int4g64"), backend="cuda")

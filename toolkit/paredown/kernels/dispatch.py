@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,27 +12,18 @@ from torch.nn import functional
 
 from paredown.errors import ParedownError
 from paredown.kernels import reference
+from paredown.kernels.backends import ACTIVATIONS, Backend, GpuBackend, Multiply, Prepared, UnfitError, finish
 from paredown.kernels.cpu.gather import gather
 from paredown.kernels.cpu.library import load
 from paredown.kernels.cpu.weight import Activation, KernelWeight, Precision, refusal
+from paredown.kernels.gpu.backends import int_mm, semi_structured, tinygemm, triton
+from paredown.kernels.gpu.timing import TOKENS, check, fastest, in_words, times
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods import Quantized
 from paredown.methods.activations import quantize_per_token
 
-Backend = Literal["ours", "int4pack", "dense", "reference"]
-"""``ours``: the kernels of `paredown.kernels.cpu`. ``int4pack``: torch's own for 4 bits and bfloat16 inputs. ``dense``: dequantized when
-loaded, then torch's ordinary product; exact, but neither small nor faster. ``reference``: unpacked anew on every call; small and slow."""
-
-_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
-    "none": lambda y: y,
-    "gelu": functional.gelu,
-    "gelu_tanh": lambda y: functional.gelu(y, approximate="tanh"),
-    "silu": functional.silu,
-    "relu": torch.relu,
-}
 _INT4PACK_GROUPS = (32, 64, 128, 256)
-
-Multiply = Callable[[Tensor, Tensor | None, Activation], Tensor]
+_ON_GPU: tuple[Backend | GpuBackend, ...] = ("dense", *get_args(GpuBackend))  # the dense product can't fail, and tells what is right
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -48,10 +39,10 @@ class Kernel:
         multiply: From inputs, bias and activation to results.
     """
 
-    backend: Backend
+    backend: Backend | GpuBackend
     precision: Precision
     how: str
-    passed_over: tuple[tuple[Backend, str], ...]
+    passed_over: tuple[tuple[Backend | GpuBackend, str], ...]
     bytes: int
     multiply: Multiply
 
@@ -59,19 +50,18 @@ class Kernel:
         return "; ".join([self.how, *(f"not {backend}: {why}" for backend, why in self.passed_over)])
 
 
-class _UnfitError(Exception):
-    """A backend can't serve a weight."""
-
-
 def prepare(
     packed: Packed,
     precision: Precision | None = None,
     *,
-    backend: Backend | None = None,
+    backend: Backend | GpuBackend | None = None,
     dtype: torch.dtype = torch.float32,
     isa: str | None = None,
 ) -> Kernel:
-    """Choose what multiplies with a weight: the first backend of `Backend` that can.
+    """Choose what multiplies with a weight: on a CPU the first backend of `Backend` that can; on a CUDA device the fastest.
+
+    There, all that can are measured on 1 and 128 tokens, once for each scheme and shape of a process; what fails, or computes something
+    else than the dense product does, is passed over.
 
     Args:
         packed: As the file holds it.
@@ -96,17 +86,41 @@ def prepare(
     """
     if precision is None:
         precision = "bf16" if packed.scheme.activation is None else "int8"
-    if backend is not None and backend not in get_args(Backend):
-        raise ParedownError(f"expected a backend, one of {', '.join(get_args(Backend))}, got {backend!r}")
-    passed_over: list[tuple[Backend, str]] = []
+    known = (*get_args(Backend), *get_args(GpuBackend))
+    if backend is not None and backend not in known:
+        raise ParedownError(f"expected a backend, one of {', '.join(known)}, got {backend!r}")
+    if backend is None and packed.device.type == "cuda":
+        return _fastest(packed, precision, dtype)
+    passed_over: list[tuple[Backend | GpuBackend, str]] = []
     for name in (backend,) if backend is not None else get_args(Backend):
         try:
             how, size, multiply, used = _PREPARE[name](packed, precision, dtype, isa)
-        except _UnfitError as unfit:
+        except UnfitError as unfit:
             passed_over.append((name, str(unfit)))
         else:
             return Kernel(name, used, how, tuple(passed_over), size, multiply)
     raise ParedownError(f"{backend} can't multiply with {packed.scheme}: {passed_over[0][1]}; leave the backend to the dispatch")
+
+
+def _fastest(packed: Packed, precision: Precision, dtype: torch.dtype) -> Kernel:
+    """Of a CUDA device: measured there, among those whose results are right there."""
+    served: dict[Backend | GpuBackend, Kernel] = {}
+    passed_over: list[tuple[Backend | GpuBackend, str]] = []
+    inputs = [torch.randn(tokens, packed.shape[1], dtype=dtype, device=packed.device) for tokens in TOKENS]
+    for name in _ON_GPU:
+        try:
+            how, size, multiply, used = _PREPARE[name](packed, precision, dtype, None)
+            check(multiply, inputs[0], served["dense"].multiply if served else multiply)
+        except UnfitError as unfit:
+            passed_over.append((name, str(unfit)))
+        else:
+            served[name] = Kernel(name, used, how, (), size, multiply)
+    device = torch.cuda.get_device_name(packed.device)
+    key = (device, str(packed.scheme), packed.shape, precision, dtype)
+    found = times({name: kernel.multiply for name, kernel in served.items()}, inputs, key)
+    best = next(kernel for name, kernel in served.items() if name == fastest(found))
+    slower = [(name, f"slower, {in_words(found[name])}") for name in served if name != best.backend]
+    return replace(best, how=f"{best.how}, {in_words(found[best.backend])} on {device}", passed_over=(*passed_over, *slower))
 
 
 def linear(x: Tensor, packed: Packed | Kernel, bias: Tensor | None = None, activation: Activation = "none") -> Tensor:
@@ -123,7 +137,7 @@ def linear(x: Tensor, packed: Packed | Kernel, bias: Tensor | None = None, activ
     """
     if isinstance(packed, Kernel):
         return packed.multiply(x, bias, activation)
-    return _ACTIVATIONS[activation](reference.linear(x, packed, bias))
+    return ACTIVATIONS[activation](reference.linear(x, packed, bias))
 
 
 def embedding(ids: Tensor, packed: Packed) -> Tensor:
@@ -137,23 +151,19 @@ def embedding(ids: Tensor, packed: Packed) -> Tensor:
         float32 [..., dim].
     """
     library, _ = load()
-    if library is None or not packed.scheme.is_plain or packed.tensors["weight_packed"].device.type != "cpu" or ids.device.type != "cpu":
+    if library is None or not packed.scheme.is_plain or packed.device.type != "cpu" or ids.device.type != "cpu":
         return reference.embedding(ids, packed)
     return gather(library, ids, packed)
 
 
-_Prepared = tuple[str, int, Multiply, Precision]
-
-
-def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> _Prepared:
+def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
     library, reason = load()
     if library is None:
-        raise _UnfitError(reason)
-    device = next(iter(packed.tensors.values())).device
-    if device.type != "cpu":
-        raise _UnfitError(f"the weight is on {device}, and these kernels run on CPUs")
+        raise UnfitError(reason)
+    if packed.device.type != "cpu":
+        raise UnfitError(f"the weight is on {packed.device}, and these kernels run on CPUs")
     if why := refusal(packed):
-        raise _UnfitError(why)
+        raise UnfitError(why)
     weight = KernelWeight(packed, isa)
     format, round_inputs = packed.scheme.activation, packed.round_inputs
     bits = 8 if format is None else format.bits
@@ -171,17 +181,17 @@ def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | N
     return f"our kernel, {weight.isa.name}, {inputs}{f' rounded to int{bits} before' if rounded else ''}", weight.bytes, multiply, used
 
 
-def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> _Prepared:
+def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
     scheme, (out, inputs) = packed.scheme, packed.shape
     if not scheme.is_plain or scheme.weight is None or scheme.weight.bits != 4:
-        raise _UnfitError("it takes plain integers of 4 bits")
+        raise UnfitError("it takes plain integers of 4 bits")
     if precision != "bf16" or dtype is not torch.bfloat16:
-        raise _UnfitError("it takes bfloat16 inputs; with others it is a hundred times slower")
+        raise UnfitError("it takes bfloat16 inputs; with others it is a hundred times slower")
     group = scheme.weight.group_size or inputs
     if group not in _INT4PACK_GROUPS or inputs % group or out % 16:
-        raise _UnfitError(f"it takes groups of {', '.join(map(str, _INT4PACK_GROUPS))} and outputs that 16 divides, not {group} and {out}")
-    if next(iter(packed.tensors.values())).device.type != "cpu":
-        raise _UnfitError("the weight is not on the CPU")
+        raise UnfitError(f"it takes groups of {', '.join(map(str, _INT4PACK_GROUPS))} and outputs that 16 divides, not {group} and {out}")
+    if packed.device.type != "cpu":
+        raise UnfitError("the weight is not on the CPU")
     made = unpack(packed).numbers
     assert isinstance(made, Quantized)
     scales = made.scales.float()
@@ -192,18 +202,18 @@ def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         y = torch.ops.aten._weight_int4pack_mm_for_cpu(x.reshape(-1, inputs).bfloat16(), codes, group, factors)
         y = y.reshape(*x.shape[:-1], out).to(x.dtype)
-        return _ACTIVATIONS[activation](y if bias is None else y + bias.to(y.dtype))
+        return finish(y, bias, activation)
 
     return "torch's int4pack, scales rounded to bfloat16", codes.nbytes + factors.nbytes, multiply, "bf16"
 
 
-def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> _Prepared:
+def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
     weight = reference.dequantize(packed).to(dtype)
     round_inputs = packed.round_inputs
 
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         x = x if round_inputs is None else round_inputs(x)
-        return _ACTIVATIONS[activation](functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype)))
+        return ACTIVATIONS[activation](functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype)))
 
     return (
         "torch, dequantized when loaded: no smaller, no faster",
@@ -213,16 +223,20 @@ def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | 
     )
 
 
-def _reference(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> _Prepared:
+def _reference(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         return linear(x, packed, bias, activation)
 
     return "plain torch, unpacked on every call", packed.bytes, multiply, "float32"
 
 
-_PREPARE: dict[Backend, Callable[[Packed, Precision, torch.dtype, str | None], _Prepared]] = {
+_PREPARE: dict[Backend | GpuBackend, Callable[[Packed, Precision, torch.dtype, str | None], Prepared]] = {
     "ours": _ours,
     "int4pack": _int4pack,
     "dense": _dense,
     "reference": _reference,
+    "triton": triton,
+    "tinygemm": tinygemm,
+    "int_mm": int_mm,
+    "semi_structured": semi_structured,
 }

@@ -44,6 +44,11 @@ class Packed:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self.tensors.values())).device
+
+    @property
     def round_inputs(self) -> Callable[[Tensor], Tensor] | None:
         """What the layer does to its inputs [..., in]; None where it takes them as they come."""
         return input_rounding(self.scheme.activation, _static_grid(self))

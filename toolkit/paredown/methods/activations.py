@@ -53,9 +53,12 @@ class StaticGrid:
 
     def round(self, activations: Tensor) -> Tensor:
         """The nearest values of the grid; infinite activations become its ends, NaN stays NaN."""
-        scale, zero = self.scale.to(torch.float32), self.zero_point.to(torch.float32)
-        codes = _grid(self.bits, symmetric=False).encode(activations.to(torch.float32), scale, zero)
-        return codes.sub_(zero).mul_(scale).to(activations.dtype)
+        return self.integers(activations).mul_(self.scale.to(torch.float32)).to(activations.dtype)
+
+    def integers(self, activations: Tensor) -> Tensor:
+        """The nearest values of the grid in its steps: whole float32, of magnitude below 2^bits."""
+        zero = self.zero_point.to(torch.float32)
+        return _grid(self.bits, symmetric=False).encode(activations.to(torch.float32), self.scale.to(torch.float32), zero).sub_(zero)
 
 
 def static_range(activations: Tensor | Sequence[Tensor], bits: int) -> Range:
@@ -146,12 +149,28 @@ def quantize_per_token(activations: Tensor, bits: int, *, symmetric: bool = True
         bits: 2 to 8.
         symmetric: Without a zero point, as integer kernels want it.
     """
+    integers, scales = token_integers(activations, bits, symmetric=symmetric)
+    return integers.mul_(scales).to(activations.dtype)
+
+
+def token_integers(activations: Tensor, bits: int, *, symmetric: bool = True) -> tuple[Tensor, Tensor]:
+    """`quantize_per_token`'s values in steps of each token's grid, and the steps.
+
+    Args:
+        activations: [..., in], any floating type.
+        bits: 2 to 8.
+        symmetric: Without a zero point.
+
+    Returns:
+        Whole float32 [..., in], of magnitude below 2^bits, and float32 [..., 1]. A token that is not finite everywhere is returned as it
+        is, with the step 1.
+    """
     grid = _grid(bits, symmetric)
     tokens = activations.to(torch.float32).reshape(-1, 1, activations.shape[-1])
     scale, zero = grid.span(tokens)
-    rounded = (grid.encode(tokens, scale, zero) - zero).mul_(scale)
-    rounded = torch.where(torch.isfinite(tokens).all(dim=-1, keepdim=True), rounded, tokens)
-    return rounded.reshape(activations.shape).to(activations.dtype)
+    finite = torch.isfinite(tokens).all(dim=-1, keepdim=True)
+    integers = torch.where(finite, grid.encode(tokens, scale, zero) - zero, tokens)
+    return integers.reshape(activations.shape), torch.where(finite, scale, 1.0).reshape(*activations.shape[:-1], 1)
 
 
 def pact(activations: Tensor, low: Tensor, high: Tensor, bits: int, *, plus: bool = True) -> Tensor:
