@@ -15,8 +15,8 @@ from filelock import FileLock, Timeout
 
 from paredown import export, models
 from paredown.errors import ParedownError
-from paredown.executors import Workers
 from paredown.evaluation.paired import Compared
+from paredown.executors import Workers
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
