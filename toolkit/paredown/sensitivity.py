@@ -176,7 +176,10 @@ class _Bench:
 
     def _make(self, scheme: Scheme, seen: Statistics) -> tuple[Compressed, Tensor]:
         """The compressed weight, and its error."""
-        made = compress(self.weight, scheme, seen, dtype=getattr(torch, self.layer.dtype))
+        try:
+            made = compress(self.weight, scheme, seen, dtype=getattr(torch, self.layer.dtype))
+        except ParedownError as error:
+            raise ParedownError(f"{self.layer.name} by {scheme}: {error}") from error
         return made, dequantize(made) - self.weight
 
 

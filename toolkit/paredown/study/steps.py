@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import torch
 
-from paredown.calibration import capture, passes
+from paredown.calibration import Captured, capture, passes
 from paredown.curvature import probe_objective
 from paredown.errors import ParedownError
-from paredown.executors import Executor
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
-from paredown.specs import KEEP, WHOLE_MODEL, Candidate, Measurement, ModelInfo, Plan, Scheme
-from paredown.study.bench import Answer
+from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerRef, Measurement, ModelInfo, Plan, Scheme
 from paredown.study.journal import Journal
 from paredown.study.session import Session, tokens_of
-from paredown.study.spectra import SAMPLES, exact_passes, refined, trace_of
+from paredown.study.side_by_side import side_by_side
+from paredown.study.spectra import SAMPLES, Estimates, exact_passes, refined, trace_of
 from paredown.tasks import Batch
 
 UNIFORM = "uniform "
 """How `Plan.found_by` begins for the plans that treat every layer alike."""
-
-_LOOK_SECONDS = 0.2
-"""How often is looked whether the run is to pause, to stop, or to measure something else first, while workers are at work."""
 
 
 def baseline(session: Session, journal: Journal) -> None:
@@ -46,6 +41,8 @@ def baseline(session: Session, journal: Journal) -> None:
 
 def sensitivity(session: Session, journal: Journal, between: Callable[[], None]) -> None:
     """Price every scheme on every layer that is not priced yet; one forward and backward pass for as many as fit into memory.
+
+    Layers are priced side by side, and written in their order.
 
     Args:
         session: Model and task.
@@ -68,35 +65,36 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
         journal.check()
         return probe(batch)
 
+    def job(layer: LayerRef, seen: Captured | None) -> Callable[[], tuple[list[Candidate], torch.Tensor, Estimates] | None]:
+        if seen is None:
+            return lambda: None
+        weight, offers, keep_made = weight_of(model, layer), session.offers[layer.name], functools.partial(session.kept.keep, layer)
+        return lambda: (
+            price(layer, weight, seen, units, offers, keep_made),
+            *refined(seen, units, ids, matrix, exact=exact, seed=config.seed),
+        )
+
     done = total - len(pending)
     exact = exact_passes(session.surface(SAMPLES)) == 1
     whole = torch.zeros(len(units), dtype=torch.float64)
     for layers in passes(pending, tokens_of(batches)):
         journal.stage("sensitivity", f"Calibrating {len(layers)} layers on {len(units)} samples", done=done, total=total)
         captured = capture(model, layers, batches, objective)
-        for layer in layers:
-            journal.check()
-            done += 1
-            if layer.name not in captured:
-                keep = Candidate(
-                    layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0, "never run by the calibration data, so it is kept"
-                )
-                journal.write(
-                    "candidates",
-                    layer=layer.name,
-                    done=done,
-                    total=total,
-                    message=f"{layer.name} is kept: the calibration data never runs it",
-                    payload=[keep],
-                )
-                continue
-            seen = captured.pop(layer.name)
-            keep_made = functools.partial(session.kept.keep, layer)
-            candidates = price(layer, weight_of(model, layer), seen, units, session.offers[layer.name], keep_made)
-            norms, curvature = refined(seen, units, ids, matrix, exact=exact, seed=config.seed)
-            whole += norms
-            journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
-            between()
+        jobs = (job(layer, captured.pop(layer.name, None)) for layer in layers)
+        with closing(side_by_side(jobs)) as results:
+            for layer, priced in zip(layers, results, strict=True):
+                done += 1
+                if priced is None:
+                    note = "never run by the calibration data, so it is kept"
+                    payload = [Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0, note)]
+                    message = f"{layer.name} is kept: the calibration data never runs it"
+                    journal.write("candidates", layer=layer.name, done=done, total=total, message=message, payload=payload)
+                else:
+                    candidates, norms, curvature = priced
+                    whole += norms
+                    journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
+                    between()
+                journal.check()
     if len(pending) == total:  # otherwise a part of the sum is lost with the process that had it
         journal.write(
             "curvature", done=done, total=total, payload=[trace_of(WHOLE_MODEL, matrix, whole, units, exact=exact, seed=config.seed)]
@@ -128,51 +126,33 @@ def plans(session: Session, journal: Journal) -> None:
     journal.write("front", done=1, total=1)
 
 
-def measurements(session: Session, journal: Journal, executor: Executor[Plan, Answer], between: Callable[[], None]) -> None:
+def measurements(session: Session, journal: Journal, between: Callable[[], None]) -> None:
     """Measure every plan that is not measured yet.
 
     Args:
         session: Model and task.
-        journal: Where the measurements go; whatever stops the run, those that are there by then.
-        executor: Who measures.
-        between: Called before each one: plans that a person asked for go first, and are measured in this process.
+        journal: Where the measurements go.
+        between: Called before each one: plans that a person asked for go first.
 
     Raises:
         ParedownError: If a plan can't be measured, such as one whose few bits make the model's outputs infinite; after all others were.
     """
     record = journal.record
-    waiting = deque(_outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements]))
-    total, at_work = len(record.plans), 0
+    waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
+    total = len(record.plans)
     journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
     failed: list[str] = []
-
-    def take(seconds: float) -> int:
-        over = executor.finished(seconds)
-        for done in over:
-            if done.error is not None:
-                failed.append(f"{done.job.found_by}: {done.error}")
-            elif done.answer is not None and done.job.digest not in record.measurements:
-                for name, arrays in done.answer.arrays.items():
-                    session.store.save_arrays(name, arrays)
-                _write(journal, done.answer.measurement)
-            if done.lost:
-                journal.write("notice", message=f"a worker was lost over {done.job.found_by}, and another one took it: {done.lost[0]}")
-        return len(over)
-
-    try:
-        while waiting or at_work:
-            journal.check()
-            between()
-            while waiting and executor.free:
-                plan = waiting.popleft()
-                if plan.digest not in record.measurements:
-                    executor.submit(plan)
-                    at_work += 1
-            at_work -= take(_LOOK_SECONDS)
-    except BaseException:
-        with suppress(ParedownError):  # what stopped the run is what is said
-            take(0)
-        raise
+    for plan in waiting:
+        journal.check()
+        between()
+        if plan.digest in record.measurements:
+            continue
+        try:
+            result = session.measure(plan)
+        except ParedownError as error:
+            failed.append(f"{plan.found_by}: {error}")
+        else:
+            _write(journal, result)
     if failed:
         raise ParedownError(
             f"{len(failed)} of {total} plans could not be measured, and the others are kept; the same command tries again. {failed[0]}"
