@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,11 +15,13 @@ import torch
 from paredown.calibration import Captured, capture, passes
 from paredown.curvature import probe_objective
 from paredown.errors import ParedownError
+from paredown.executors import Executor
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
 from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerRef, Measurement, ModelInfo, Plan, Scheme
+from paredown.study.bench import Answer
 from paredown.study.journal import Journal
 from paredown.study.session import Session, tokens_of
 from paredown.study.side_by_side import side_by_side
@@ -27,6 +30,9 @@ from paredown.tasks import Batch
 
 UNIFORM = "uniform "
 """How `Plan.found_by` begins for the plans that treat every layer alike."""
+
+_LOOK_SECONDS = 0.2
+"""How often is looked whether the run is to pause, to stop, or to measure something else first, while workers are at work."""
 
 
 def baseline(session: Session, journal: Journal) -> None:
@@ -126,33 +132,51 @@ def plans(session: Session, journal: Journal) -> None:
     journal.write("front", done=1, total=1)
 
 
-def measurements(session: Session, journal: Journal, between: Callable[[], None]) -> None:
+def measurements(session: Session, journal: Journal, executor: Executor[Plan, Answer], between: Callable[[], None]) -> None:
     """Measure every plan that is not measured yet.
 
     Args:
         session: Model and task.
-        journal: Where the measurements go.
-        between: Called before each one: plans that a person asked for go first.
+        journal: Where the measurements go; whatever stops the run, those that are there by then.
+        executor: Who measures.
+        between: Called before each one: plans that a person asked for go first, and are measured in this process.
 
     Raises:
         ParedownError: If a plan can't be measured, such as one whose few bits make the model's outputs infinite; after all others were.
     """
     record = journal.record
-    waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
-    total = len(record.plans)
+    waiting = deque(_outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements]))
+    total, at_work = len(record.plans), 0
     journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
     failed: list[str] = []
-    for plan in waiting:
-        journal.check()
-        between()
-        if plan.digest in record.measurements:
-            continue
-        try:
-            result = session.measure(plan)
-        except ParedownError as error:
-            failed.append(f"{plan.found_by}: {error}")
-        else:
-            _write(journal, result)
+
+    def take(seconds: float) -> int:
+        over = executor.finished(seconds)
+        for done in over:
+            if done.error is not None:
+                failed.append(f"{done.job.found_by}: {done.error}")
+            elif done.answer is not None and done.job.digest not in record.measurements:
+                for name, arrays in done.answer.arrays.items():
+                    session.store.save_arrays(name, arrays)
+                _write(journal, done.answer.measurement)
+            if done.lost:
+                journal.write("notice", message=f"a worker was lost over {done.job.found_by}, and another one took it: {done.lost[0]}")
+        return len(over)
+
+    try:
+        while waiting or at_work:
+            journal.check()
+            between()
+            while waiting and executor.free:
+                plan = waiting.popleft()
+                if plan.digest not in record.measurements:
+                    executor.submit(plan)
+                    at_work += 1
+            at_work -= take(_LOOK_SECONDS)
+    except BaseException:
+        with suppress(ParedownError):  # what stopped the run is what is said
+            take(0)
+        raise
     if failed:
         raise ParedownError(
             f"{len(failed)} of {total} plans could not be measured, and the others are kept; the same command tries again. {failed[0]}"
