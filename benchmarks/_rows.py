@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,9 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
+
+SKIPPED = 77
+"""The exit code of a benchmark that measures nothing, because the machine lacks something."""
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,12 @@ def show(title: str, rows: list[Row], to: Path | None) -> None:
     Console(width=140).print(table)
     if to is not None:
         to.write_text(json.dumps([asdict(each) for each in rows], indent=1) + "\n", encoding="utf-8")
+
+
+def skip(lacking: str, to: Path | None) -> int:
+    """Say what the machine lacks, in the file too that rows would go to; the exit code."""
+    said = f"Nothing was measured: {lacking}."
+    print(said, file=sys.stderr)
+    if to is not None:
+        to.write_text(json.dumps(said) + "\n", encoding="utf-8")
+    return SKIPPED

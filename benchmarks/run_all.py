@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from _rows import SKIPPED
+
 HERE = Path(__file__).parent
 
 
@@ -81,19 +83,19 @@ def main() -> int:
         rows = measured(scripts[name])
         if rows is None:
             failed.append(name)
-        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else when + table(rows))
+        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else when + (rows if isinstance(rows, str) else table(rows)))
     body = "\n\n".join(sections[name] for name in sorted(sections))
     results.write_text(f"{head.strip()}\n\n{body}\n", encoding="utf-8")
     print(f"wrote {results}" + (f"; failed: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
 
 
-def measured(script: Path) -> list[dict[str, Any]] | None:
-    """The rows of one benchmark; nothing where it failed."""
+def measured(script: Path) -> list[dict[str, Any]] | str | None:
+    """The rows of one benchmark; in words what it lacks here, where it says so; nothing where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         done = subprocess.run([sys.executable, str(script), "--json", str(rows)], check=False)
-        return None if done.returncode or not rows.exists() else json.loads(rows.read_text(encoding="utf-8"))
+        return None if done.returncode not in (0, SKIPPED) or not rows.exists() else json.loads(rows.read_text(encoding="utf-8"))
 
 
 def _lines(path: str) -> list[str]:

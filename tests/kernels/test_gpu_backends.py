@@ -115,15 +115,18 @@ def test_on_a_gpu_the_fastest_of_those_that_can_is_taken_and_told(pretend_gpu, m
 def test_a_product_that_fails_or_is_wrong_on_a_device_is_passed_over():
     x = torch.randn(3, 8)
 
-    def right(x, bias, activation):
-        return x * 2
+    def times_of(by):
+        return lambda x, bias, activation: x * by
 
-    def failing(x, bias, activation):
+    def prepared(by):
+        return lambda: ("", 0, times_of(by), "bf16")
+
+    def failing():
         raise RuntimeError("out of resources:\nshared memory")
 
-    timing.check(lambda x, bias, activation: x * 2.01, x, right)
-    for wrong, said in ((lambda x, bias, activation: x * 3, "off by 0.5"), (lambda x, bias, activation: x * torch.nan, "off by nan")):
+    assert timing.tried(prepared(2.01), x, times_of(2))[3] == "bf16"
+    for by, said in ((3, "off by 0.5"), (torch.nan, "off by nan")):
         with pytest.raises(UnfitError, match=said):
-            timing.check(wrong, x, right)
+            timing.tried(prepared(by), x, times_of(2))
     with pytest.raises(UnfitError, match="RuntimeError: shared memory"):
-        timing.check(failing, x, right)
+        timing.tried(failing, x, times_of(2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import get_args
 
 import torch
@@ -17,7 +18,7 @@ from paredown.kernels.cpu.gather import gather
 from paredown.kernels.cpu.library import load
 from paredown.kernels.cpu.weight import Activation, KernelWeight, Precision, refusal
 from paredown.kernels.gpu.backends import int_mm, semi_structured, tinygemm, triton
-from paredown.kernels.gpu.timing import TOKENS, check, fastest, in_words, times
+from paredown.kernels.gpu.timing import TOKENS, fastest, in_words, times, tried
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods import Quantized
 from paredown.methods.activations import quantize_per_token
@@ -109,8 +110,9 @@ def _fastest(packed: Packed, precision: Precision, dtype: torch.dtype) -> Kernel
     inputs = [torch.randn(tokens, packed.shape[1], dtype=dtype, device=packed.device) for tokens in TOKENS]
     for name in _ON_GPU:
         try:
-            how, size, multiply, used = _PREPARE[name](packed, precision, dtype, None)
-            check(multiply, inputs[0], served["dense"].multiply if served else multiply)
+            how, size, multiply, used = tried(
+                partial(_PREPARE[name], packed, precision, dtype, None), inputs[0], served["dense"].multiply if served else None
+            )
         except UnfitError as unfit:
             passed_over.append((name, str(unfit)))
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from paredown.kernels.backends import Multiply, UnfitError
+from paredown.kernels.backends import Multiply, Prepared, UnfitError
 
 TOKENS = (1, 128)
 """A step of decoding, and a prompt."""
@@ -67,19 +67,28 @@ def times(
     return _known[key]
 
 
-def check(product: Multiply, x: Tensor, right: Multiply) -> None:
-    """Whether a product computes what it should on this device.
+def tried(prepare: Callable[[], Prepared], x: Tensor, right: Multiply | None) -> Prepared:
+    """A backend that computes what it should on this device.
+
+    Args:
+        prepare: Takes up the weight.
+        x: Inputs to try.
+        right: Computes what is right; None asks nothing of the results.
 
     Raises:
-        UnfitError: If it fails, or its result is off by more than rounding can explain.
+        UnfitError: If it can't serve, fails, or is off by more than rounding can explain.
     """
-    expected = right(x, None, "none").double()
     try:
-        found = product(x, None, "none").double()
+        prepared = prepare()
+        found = prepared[2](x, None, "none").double()
+    except UnfitError:
+        raise
     except Exception as error:  # a compiler's, a driver's, for want of shared memory: whatever it is, others can serve
         raise UnfitError(f"it fails on this device: {type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}") from error
+    expected = found if right is None else right(x, None, "none").double()
     if not (found - expected).norm() <= _LARGEST_ERROR * expected.norm():
         raise UnfitError(f"its results on this device are off by {float((found - expected).norm() / expected.norm()):.1g}")
+    return prepared
 
 
 def fastest(times: Mapping[str, Sequence[float]]) -> str:
