@@ -107,15 +107,26 @@ def wanda(fraction: float, n_of_m: tuple[int, int] | None) -> Callable[[Tensor, 
     return run
 
 
-def hqq(bits: int, group: int) -> Callable[[Tensor], Tensor]:
-    """torchao's, whose zero points are any numbers: from weight to the rounded weight, scales and zero points in float16."""
+def hqq(bits: int, group: int, *, whole: bool = False) -> Callable[[Tensor], Tensor]:
+    """torchao's, whose zero points are any numbers: from weight to the rounded weight, scales and zero points in float16.
+
+    Args:
+        bits: Of a code.
+        group: Inputs that share a scale and zero point.
+        whole: Zero points are rounded to codes, as files of packed integers hold them, and the weights to the grid that is left.
+    """
     module = load("torchao", "torchao.quantization.quant_primitives")
     choose = module._choose_qparams_and_quantize_affine_hqq
+    largest = (1 << bits) - 1
 
     def run(weight: Tensor) -> Tensor:
         codes, scale, zero, _ = choose(weight, nbits=bits, group_size=group, compute_dtype=torch.float16, device="cpu", raw_output=True)
+        scale, zero = scale.float().unsqueeze(-1), zero.float().unsqueeze(-1)
         groups = codes.view(len(weight), -1, group).float()
-        return ((groups - zero.float().unsqueeze(-1)) * scale.float().unsqueeze(-1)).view_as(weight)
+        if whole:
+            zero = zero.round().clamp(0, largest)
+            groups = (weight.view_as(groups) / scale + zero).round().clamp(0, largest)
+        return ((groups - zero) * scale).view_as(weight)
 
     return run
 

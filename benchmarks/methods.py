@@ -6,8 +6,9 @@ are medians of rounds in which both sides take turns, from weight and second mom
 the dense result.
 
 Settings are the rival's defaults unless a row says otherwise. HQQ of torchao has zero points of 16 bits that are any numbers, ours has whole ones
-of the code's width: the same groups are compared, and at 4 bits the same bytes as well, which buy us groups half as long. Weights of
-demo:lm come from a 4-bit file with free offsets in groups of 32, which such zero points hit better than whole ones can.
+of the code's width, as our files and other packed integers hold them: the same groups are compared, with torchao's zero points as they are and
+rounded to codes, and at 4 bits the same bytes as well, which buy us groups half as long. Weights of demo:lm come from a 4-bit file with
+free offsets in groups of 32, which such zero points hit better than whole ones can.
 """
 
 from __future__ import annotations
@@ -199,6 +200,8 @@ def hqq_rows() -> Iterator[Row]:
     for bits in (4, 3):
         theirs = with_weight(tried(rivals.hqq, bits, GROUP))
         yield from compared(f"HQQ {WeightFormat(bits, GROUP)}; torchao", ours(WeightFormat(bits, GROUP)), theirs)
+        whole = with_weight(tried(rivals.hqq, bits, GROUP, whole=True))
+        yield from compared(f"HQQ {WeightFormat(bits, GROUP)}; torchao, zero points rounded", ours(WeightFormat(bits, GROUP)), whole)
         same = WeightFormat(bits, GROUP // 2, symmetric=True)
         yield from compared(f"HQQ {same}; torchao int{bits}g{GROUP}, the same bytes", ours(same), theirs)
         symmetric = WeightFormat(bits, GROUP, symmetric=True)
@@ -217,7 +220,7 @@ def nf4_rows() -> Iterator[Row]:
 
 def sign_round_rows() -> Iterator[Row]:
     """SignRound, at our default number of steps and at the rival's number of iterations, which are 200."""
-    for bits, steps in ((4, ITERATIONS), (3, STEPS)):
+    for bits, steps in ((4, STEPS), (4, ITERATIONS), (3, STEPS)):
         format = WeightFormat(bits, GROUP)
 
         def ours(layer: Linear, format: WeightFormat = format, steps: int = steps) -> Tensor:

@@ -16,11 +16,15 @@ Four more things differ:
 - each group ends at its own best squared error and stops when it rises, where the paper stops all groups together;
 - so no group has a larger squared error than with `clip_search`, and none than with rounding to nearest.
 
-Beside torchao's, whose zero points are free, in the same groups (`benchmarks/methods.py`): 0.74 to 1.02 times its error of outputs at
-3 bits and 0.80 to 1.04 at 4 on layers of demo:sentiment; 1.7 and 1.4 times on a layer of demo:lm, whose inputs have one huge channel
-and whose weights were once rounded with free offsets. With the same bytes, which are groups half as long without zero points: 0.65 to 0.89,
-and 1.0 and 1.1 there. Most of what is gained over rounding to nearest is due to the start and the scale; the threshold, whatever its p,
-changes next to nothing.
+Beside torchao's, whose zero points are free, in the same groups, at 3 and 4 bits (`benchmarks/methods.py`): 0.74 to 1.04 times its error of
+outputs on layers of demo:sentiment, 0.80 to 1.14 on those of a block of demo:vision and a decoder block of demo:speech but its second MLP
+layer, where it is 1.4 and 1.7, as on that of demo:lm, whose inputs have one huge channel and whose weights were once rounded with free
+offsets. With torchao's zero points rounded to codes, which is what the same file can hold, 0.73 to 1.01 times everywhere but on these two
+layers, 1.1 and 1.3 in demo:speech, 0.9 and 1.5 in demo:lm: at 3 bits the clip search, blind to the inputs, clips what the huge one meets,
+and errs 1.5 times as much as the whole range. With the same bytes, which are groups half as long without zero points: 0.65 to 0.89 on
+demo:sentiment, and 1.1 and 1.0 on demo:lm.
+
+Most of what is gained over rounding to nearest is due to the start and the scale; the threshold, whatever its p, changes next to nothing.
 """
 
 from __future__ import annotations
