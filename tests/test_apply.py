@@ -10,11 +10,12 @@ from torch import nn
 from paredown import sizes
 from paredown.apply import Variants, compress_, parameters_of, state_of, stored_tensors
 from paredown.errors import ParedownError
+from paredown.kernel_modules import KernelLinear, run_on_kernels_
 from paredown.kernels import pack, reference
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize, quantize
 from paredown.methods.activations import quantize_per_token
-from paredown.packed_modules import KernelLinear, PackedConv1D, PackedEmbedding, PackedLinear, run_on_kernels_
+from paredown.packed_modules import PackedConv1D, PackedEmbedding, PackedLinear
 from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from tiny_models import CASES
 

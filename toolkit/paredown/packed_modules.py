@@ -7,9 +7,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from paredown.errors import ParedownError
-from paredown.kernels import Kernel, Packed, embedding, linear, prepare, reference
-from paredown.kernels.cpu.weight import Precision
-from paredown.kernels.dispatch import Backend
+from paredown.kernels import Packed, embedding, reference
 
 
 class PackedWeight(nn.Module):
@@ -101,64 +99,3 @@ def packed_module(name: str, module: nn.Module, packed: Packed) -> PackedWeight:
         if hasattr(module, attribute):
             setattr(new, attribute, getattr(module, attribute))
     return new.train(module.training)
-
-
-class KernelLinear(nn.Module):
-    """activation(X Wᵀ + bias) by the backend that was chosen for a weight: for running, not for saving.
-
-    Args:
-        kernel: The weight, in whatever layout the backend reads.
-        shape: [out, in].
-        dtype: Of the weight that was replaced.
-        bias: Parameter [out], or None.
-    """
-
-    bias: nn.Parameter | None
-
-    def __init__(self, kernel: Kernel, shape: tuple[int, int], dtype: torch.dtype, bias: nn.Parameter | None) -> None:
-        super().__init__()
-        self.kernel, self.shape, self.dtype = kernel, shape, dtype
-        self.register_parameter("bias", bias)
-
-    @property
-    def weight(self) -> Tensor:
-        """A tensor without numbers: some models read a weight's dtype, and what would use its numbers fails."""
-        return torch.empty(self.shape, dtype=self.dtype, device="meta")
-
-    def forward(self, input: Tensor) -> Tensor:
-        """[..., in] to [..., out]."""
-        return linear(input, self.kernel, self.bias)
-
-    def extra_repr(self) -> str:
-        """Shape and backend, for print(model)."""
-        return f"{list(self.shape)}, {self.kernel.how}"
-
-
-def run_on_kernels_(model: nn.Module, precision: Precision | None = None, backend: Backend | None = None) -> dict[str, Kernel]:
-    """Replace the packed linear layers of a model by layers that run on the fastest backend of this machine.
-
-    The packed tensors go, so that the model takes the memory of what the backends read, and can't be exported any more. Packed
-    modules that are not replaced compute exactly; these round their inputs as `paredown.kernels.prepare` says.
-
-    Args:
-        model: With packed modules, as `paredown.export.native.load` or `paredown.apply.compress_` leave it; changed in place.
-        precision: Of the inputs; None takes what each scheme promises.
-        backend: Force this one.
-
-    Returns:
-        What was chosen, by the layer's name; ``str`` of it says why.
-
-    Raises:
-        ParedownError: If the forced backend can't serve a layer; the model is then unchanged.
-    """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}
-    chosen: dict[str, Kernel] = {}
-    for name, module in found.items():
-        try:
-            chosen[name] = prepare(module.packed, precision, backend=backend, dtype=module.dtype)
-        except ParedownError as error:
-            raise ParedownError(f"{name}: {error}") from error
-    for name, module in found.items():
-        out, inputs = module.weight_shape.tolist()
-        model.set_submodule(name, KernelLinear(chosen[name], (out, inputs), module.dtype, module.bias).train(module.training))
-    return chosen
