@@ -124,9 +124,9 @@ def test_a_product_that_fails_or_is_wrong_on_a_device_is_passed_over():
     def failing():
         raise RuntimeError("out of resources:\nshared memory")
 
-    assert timing.tried(prepared(2.01), x, times_of(2))[3] == "bf16"
+    assert timing.tried(prepared(2.01), [x, x], times_of(2))[3] == "bf16"
     for by, said in ((3, "off by 0.5"), (torch.nan, "off by nan")):
         with pytest.raises(UnfitError, match=said):
-            timing.tried(prepared(by), x, times_of(2))
+            timing.tried(prepared(by), [x], times_of(2))
     with pytest.raises(UnfitError, match="RuntimeError: shared memory"):
-        timing.tried(failing, x, times_of(2))
+        timing.tried(failing, [x], times_of(2))

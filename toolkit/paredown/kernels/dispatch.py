@@ -111,7 +111,7 @@ def _fastest(packed: Packed, precision: Precision, dtype: torch.dtype) -> Kernel
     for name in _ON_GPU:
         try:
             how, size, multiply, used = tried(
-                partial(_PREPARE[name], packed, precision, dtype, None), inputs[0], served["dense"].multiply if served else None
+                partial(_PREPARE[name], packed, precision, dtype, None), inputs, served["dense"].multiply if served else None
             )
         except UnfitError as unfit:
             passed_over.append((name, str(unfit)))

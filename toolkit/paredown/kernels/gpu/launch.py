@@ -76,7 +76,7 @@ def _multiply(x: Tensor, codes: Codes, y: Tensor, rest: _Rest, processors: int) 
         tokens, inputs, out, x.stride(0), codes.runs, codes.groups, codes.blocks, -(-codes.blocks // cut.splits), rest.rank, rest.left_group,
         bits=codes.bits, zero=codes.zero, run_slots=math.gcd(codes.runs, SLOTS), kind=_KINDS[kind], factor=_FACTORS[kind], how=how, split=cut.splits > 1,
         left_bits=rest.left_bits, activation=rest.activation, rows=cut.rows, columns=cut.columns, ranks=rest.ranks,
-        num_warps=cut.warps, num_stages=cut.stages,
+        num_warps=cut.warps, num_stages=min(cut.stages, 2) if kind is torch.float32 else cut.stages,  # else too much shared memory for sm_86
     )  # fmt: skip
     if cut.splits > 1:
         _add_up(parts, cut.splits, y, rest, cut, how)

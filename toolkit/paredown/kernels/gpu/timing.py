@@ -67,12 +67,12 @@ def times(
     return _known[key]
 
 
-def tried(prepare: Callable[[], Prepared], x: Tensor, right: Multiply | None) -> Prepared:
+def tried(prepare: Callable[[], Prepared], inputs: Sequence[Tensor], right: Multiply | None) -> Prepared:
     """A backend that computes what it should on this device.
 
     Args:
         prepare: Takes up the weight.
-        x: Inputs to try.
+        inputs: To try, each by itself: kernels differ with the number of tokens.
         right: Computes what is right; None asks nothing of the results.
 
     Raises:
@@ -80,12 +80,12 @@ def tried(prepare: Callable[[], Prepared], x: Tensor, right: Multiply | None) ->
     """
     try:
         prepared = prepare()
-        found = prepared[2](x, None, "none").double()
+        found = torch.cat([prepared[2](x, None, "none") for x in inputs]).double()
     except UnfitError:
         raise
     except Exception as error:  # a compiler's, a driver's, for want of shared memory: whatever it is, others can serve
         raise UnfitError(f"it fails on this device: {type(error).__name__}: {str(error).strip().rpartition(chr(10))[2]}") from error
-    expected = found if right is None else right(x, None, "none").double()
+    expected = found if right is None else torch.cat([right(x, None, "none") for x in inputs]).double()
     if not (found - expected).norm() <= _LARGEST_ERROR * expected.norm():
         raise UnfitError(f"its results on this device are off by {float((found - expected).norm() / expected.norm()):.1g}")
     return prepared
