@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "abi.h"
+#include "half.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -21,18 +22,6 @@ inline uint32_t code_at(const uint32_t* words, int64_t stride, int64_t index, in
   uint64_t both = words[word * stride];
   if (shift + bits > 32) both |= (uint64_t)words[(word + 1) * stride] << 32;
   return (uint32_t)(both >> shift) & ((1u << bits) - 1);
-}
-
-float half(uint16_t h) {
-  const uint32_t magnitude = h & 0x7fff, moved = magnitude << 13;
-  const float small = (float)magnitude * 0x1p-24f;  // below the normal range
-  uint32_t bits;
-  memcpy(&bits, &small, 4);
-  if (magnitude >= 0x400) bits = moved + (magnitude < 0x7c00 ? 0x38000000 : 0x70000000);
-  bits |= (uint32_t)(h & 0x8000) << 16;
-  float v;
-  memcpy(&v, &bits, 4);
-  return v;
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "half.h"
+
 #define UNROLL(times)  // vectors are arrays here: unrolled, they would only be long
 
 namespace paredown {
@@ -64,17 +66,6 @@ template <bool Wide> inline Ints dot(Ints sum, const Bytes& codes, uint32_t inpu
 inline Floats set(float v) { EACH(v); }
 inline Floats load(const float* p) { EACH(p[i]); }
 inline void store(float* p, const Floats& v) { memcpy(p, v.at, 64); }
-inline float half(uint16_t h) {
-  const uint32_t magnitude = h & 0x7fff, moved = magnitude << 13;
-  const float small = (float)magnitude * 0x1p-24f;  // below the normal range
-  uint32_t bits;
-  memcpy(&bits, &small, 4);
-  if (magnitude >= 0x400) bits = moved + (magnitude < 0x7c00 ? 0x38000000 : 0x70000000);
-  bits |= (uint32_t)(h & 0x8000) << 16;
-  float v;
-  memcpy(&v, &bits, 4);
-  return v;
-}
 inline Floats load_half(const uint16_t* p) { EACH(half(p[i])); }
 inline Floats load_small(const uint8_t* p) { EACH((float)p[i]); }
 inline Floats to_floats(const Ints& v) { EACH((float)v.at[i]); }
