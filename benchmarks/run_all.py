@@ -83,7 +83,7 @@ def main() -> int:
         rows = measured(scripts[name])
         if rows is None:
             failed.append(name)
-        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else when + (rows if isinstance(rows, str) else table(rows)))
+        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else rows if isinstance(rows, str) else when + table(rows))
     body = "\n\n".join(sections[name] for name in sorted(sections))
     results.write_text(f"{head.strip()}\n\n{body}\n", encoding="utf-8")
     print(f"wrote {results}" + (f"; failed: {', '.join(failed)}" if failed else ""))

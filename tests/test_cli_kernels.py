@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from paredown.cli import main
 from paredown.kernels.cpu import library
@@ -23,6 +24,7 @@ def test_the_table_says_who_serves_each_scheme_and_why_others_do_not(capsys):
     code, out = said(capsys, *SMALL, "--schemes", "int4g64,2:4")
     assert code == 0
     assert "our kernels: " in out.out
+    assert torch.cuda.is_available() or "there is no CUDA device" in out.out
     assert "times the speed of torch's bfloat16 product" in out.out
     text = " ".join(out.out.split())
     assert "it takes plain integers of 4 bits" in text

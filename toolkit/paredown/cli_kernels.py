@@ -31,6 +31,7 @@ def kernels(
     import torch
 
     from paredown.kernels.cpu.library import load
+    from paredown.kernels.gpu.backends import without_device, without_triton
     from paredown.kernels.speed import measure
 
     out, _, inputs = shape.partition("x")
@@ -45,11 +46,13 @@ def kernels(
     finally:
         torch.set_num_threads(threads)
     library, reason = load()
+    no_gpu = "; ".join(why for why in (without_triton(), without_device()) if why)
     if as_json:
         return print_json(
             {
                 "isa": library.isa().name if library else None,
                 "reason": reason,
+                "no_gpu_kernels": no_gpu,
                 "shape": [int(out), int(inputs)],
                 "rows": [
                     {"scheme": s.scheme, "backend": s.backend, "how": s.how, "bits": s.bits, "chosen": s.chosen, "ratios": dict(s.ratios)}
@@ -63,6 +66,7 @@ def kernels(
         else "our kernels: none"
     )
     console.print(f"{own}{f'; {reason}' if reason else ''}", markup=False)
+    console.print(f"GPU kernels: {no_gpu or 'there is a device for them; benchmarks/gpu_kernels.py measures them'}", markup=False)
     Console(width=None if console.is_terminal else WIDE).print(_table(found, counts, shape))
     console.print("• chosen; figures are times the speed of torch's bfloat16 product, one thread, CPU time")
     return None
