@@ -48,7 +48,7 @@ def as_multiplied(held, x, precision):
     return (x.bfloat16() if precision == "bf16" and x.dtype is torch.float32 else x).double()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     scheme=any_schemes(), out=st.integers(1, 70), inputs=st.integers(1, 200), tokens=st.integers(1, 20), processors=st.sampled_from([1, 100]),
     precision=st.sampled_from(["float32", "bf16", "int8"]), dtype=st.sampled_from(sorted(STEP, key=str)), seed=st.integers(0, 99),
@@ -78,7 +78,7 @@ def test_any_scheme_at_any_shape_is_the_dequantized_product(scheme, out, inputs,
      "int4g32+svd8", "int4g32+svd7:4", "int4g32+2:4+svd5:8", "svd40"],
 )  # fmt: skip
 def test_sixteen_bit_inputs_lose_at_most_a_thousandth(scheme, dtype):
-    held, x = packed(scheme, (96, 320)), torch.randn(16, 320).to(dtype)
+    held, x = packed(scheme, (64, 256)), torch.randn(16, 256).to(dtype)
     exact = as_multiplied(held, x, "bf16") @ reference.dequantize(held).double().T
     assert (multiplied(held, x).double() - exact).norm() <= 1e-3 * exact.norm()
 
@@ -94,9 +94,9 @@ def test_rounded_inputs_give_what_the_reference_gives(scheme):
 
 @pytest.mark.parametrize("scheme", ["int3g64+svd20", "nf4g32+50%"])
 def test_every_cut_of_a_product_gives_the_same(scheme, monkeypatch):
-    held, x, bias = packed(scheme, (20, 520)), torch.randn(18, 520), torch.randn(20)
+    held, x, bias = packed(scheme, (20, 390)), torch.randn(18, 390), torch.randn(20)
     found = []
-    for cut in (Tiles(32, 32, 1, 4, 2), Tiles(16, 16, 1, 4, 2), Tiles(32, 32, 2, 4, 2), Tiles(32, 64, 5, 4, 2)):
+    for cut in (Tiles(32, 32, 1, 4, 2), Tiles(16, 16, 1, 4, 2), Tiles(32, 32, 2, 4, 2), Tiles(32, 64, 4, 4, 2)):
         monkeypatch.setattr("paredown.kernels.gpu.launch.tiles", lambda *_, cut=cut: cut)
         found.append(multiplied(held, x, bias, "silu", precision="float32"))
     for other in found[1:]:
