@@ -11,7 +11,7 @@ them at every offered width, with linear layers of the mean width that fills wha
 | --- | --- | --- |
 | sentiment, vision | yes | yes, in its mode of one whole backward pass; AutoRound itself takes models that generate text alone |
 | lm | yes | yes, at its defaults |
-| speech | no: the demo's shorter window is set after loading, which a saved folder does not hold | no: the same |
+| speech | yes | not tried: its block-wise mode is for decoders, and labels would need a shift of their own |
 """
 
 from __future__ import annotations

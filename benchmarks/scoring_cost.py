@@ -25,7 +25,7 @@ from paredown.specs import LayerRef, Scheme
 from paredown.study.session import tokens_of
 from paredown.tasks import Batch, Task
 
-SAMPLES = {"sentiment": 128, "lm": 8, "vision": 32}
+SAMPLES = {"sentiment": 128, "lm": 4, "vision": 32}
 
 
 def main() -> None:

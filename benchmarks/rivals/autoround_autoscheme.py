@@ -67,11 +67,15 @@ def solve(request: Request, _counter: Counter) -> tuple[dict[float, dict[str, in
 
 
 def arguments(batch: Sample) -> dict[str, Any]:
-    """Keyword arguments with labels: those of positions stand where the token is, not where it is predicted."""
+    """Keyword arguments with labels: those of positions stand where the token is, not where it is predicted.
+
+    Pixels get a gradient: of weights it forms none by autograd, so that nothing else would carry one to the first layers.
+    """
     labels = batch.targets
     if labels.dim() == 2:
         labels = torch.cat([torch.full_like(labels[:, :1], IGNORED), labels[:, :-1]], 1)
-    return {**batch.inputs, "labels": labels}
+    inputs = {name: value.detach().requires_grad_(value.is_floating_point()) for name, value in batch.inputs.items()}
+    return {**inputs, "labels": labels}
 
 
 if __name__ == "__main__":
