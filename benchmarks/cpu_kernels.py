@@ -11,8 +11,8 @@ import copy
 import importlib.util
 import subprocess
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from paredown import models, tasks
 from paredown.kernels import pack, reference
 from paredown.kernels.cpu import build
 from paredown.kernels.cpu.weight import KernelWeight, Precision
-from paredown.kernels.speed import least_seconds
+from paredown.kernels.speed import in_turn, least_seconds
 from paredown.methods import compress
 from paredown.specs import Scheme
 
@@ -48,21 +48,12 @@ COLD = 4_000_000  # weights from which on copies rotate
 COPIES = 4
 
 
-@dataclass(frozen=True)
-class Turns:
-    """A product whose weight is another copy on each call."""
+Product = Callable[[Tensor], object]
 
-    calls: tuple[Callable[[Tensor], object], ...]
 
-    def job(self, x: Tensor) -> Callable[[], object]:
-        """A call on these inputs."""
-        turn = [0]
-
-        def run() -> object:
-            turn[0] += 1
-            return self.calls[turn[0] % len(self.calls)](x)
-
-        return run
+def job(copies: Sequence[Product], x: Tensor) -> Callable[[], object]:
+    """A product with these inputs whose weight is another copy on each call."""
+    return in_turn([partial(copy, x) for copy in copies])
 
 
 def main() -> None:
@@ -74,38 +65,43 @@ def main() -> None:
     rows = [Row(name, value, None, None, unit) for name, value, unit in peaks]
     with torch.inference_mode():
         for shape in SHAPES:
-            rows += products(shape, arguments.rounds, peaks[0][1] if peaks else None)
+            rows += products(shape, arguments.rounds, peaks)
         rows += errors()
     show("Products on this CPU: ours, torch's bfloat16 (or the rival named); times of one product", rows, arguments.json)
 
 
-def products(shape: tuple[int, int], rounds: int, peak: float | None) -> list[Row]:
+def products(shape: tuple[int, int], rounds: int, peaks: Sequence[tuple[str, float, str]]) -> list[Row]:
     out, inputs = shape
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0)) / inputs**0.5
     copies = COPIES if weight.numel() > COLD else 1
     ours = {name: our_turns(weight, *SCHEMES[name], copies) for name in SCHEMES}
-    avx2 = our_turns(weight, "int4g128", "int8", copies, "avx2")
+    avx2, _ = our_turns(weight, "int4g128", "int8", copies, "avx2")
     dense = [weight.bfloat16().clone() for _ in range(copies)]
-    bf16 = Turns(tuple(lambda x, w=w: functional.linear(x, w) for w in dense))
+    bf16 = [lambda x, w=w: functional.linear(x, w) for w in dense]
     peers = {"int4pack": int4pack(weight, copies)} | peers_of(weight, copies)
     rows = []
     for tokens in TOKENS:
         x = torch.randn(tokens, inputs)
         half = x.bfloat16()
-        jobs = {"bf16": bf16.job(half)} | {name: turns.job(half if "A16" in name else x) for name, turns in ours.items()}
-        jobs |= {"avx2": avx2.job(x)} | {name: turns.job(half if name == "int4pack" else x) for name, turns in peers.items()}
+        jobs = {"bf16": job(bf16, half)} | {name: job(copies, half if "A16" in name else x) for name, (copies, _) in ours.items()}
+        jobs |= {"avx2": job(avx2, x)} | {name: job(copies, half if name == "int4pack" else x) for name, copies in peers.items()}
         seconds = least_seconds(jobs, rounds)
         label = f"{out}x{inputs} M={tokens}"
         rows += [row(f"{label} {name}", seconds[name] * 1e6, "us", seconds["bf16"] * 1e6) for name in ours]
         rows += [row(f"{label} W4A8 g128 against {name}", seconds["W4A8 g128"] * 1e6, "us", seconds[name] * 1e6) for name in peers]
         rows.append(row(f"{label} W4A8 g128 by AVX2 alone against int4pack", seconds["avx2"] * 1e6, "us", seconds["int4pack"] * 1e6))
-        if peak is not None and tokens == TOKENS[-1]:
-            reached = 2 * out * inputs * tokens / seconds["W4A8 g128"] / 1e9
-            rows.append(Row(f"{label} W4A8 g128, share of the int8 peak", reached / peak, None, None, "1"))
+        for name, (_, read) in ours.items() if peaks else ():
+            (_, int8, _), (_, bf16_peak, _), (_, memory, _) = peaks
+            reached = 2 * out * inputs * tokens / seconds[name] / 1e9 / (bf16_peak if "A16" in name else int8)
+            if tokens == TOKENS[-1] and "%" not in name and ":" not in name:
+                rows.append(Row(f"{label} {name}, share of the peak of its dot products", reached, None, None, "1"))
+            if tokens == 1 and weight.numel() > COLD:
+                rows.append(Row(f"{label} {name}, share of the memory's bandwidth", read / seconds[name] / 1e9 / memory, None, None, "1"))
     return rows
 
 
-def our_turns(weight: Tensor, scheme: str, precision: Precision, copies: int, isa: str | None = None) -> Turns:
+def our_turns(weight: Tensor, scheme: str, precision: Precision, copies: int, isa: str | None = None) -> tuple[list[Product], int]:
+    """Products with copies of one weight, and the bytes that each reads."""
     first = KernelWeight(pack(compress(weight, Scheme.parse(scheme))), isa)
     made = [first]
     for _ in range(copies - 1):
@@ -113,24 +109,24 @@ def our_turns(weight: Tensor, scheme: str, precision: Precision, copies: int, is
         other.tensors = {name: tensor.clone() for name, tensor in first.tensors.items()}
         other._struct = other._make_struct()
         made.append(other)
-    return Turns(tuple(lambda x, w=w: w.linear(x, precision=precision) for w in made))
+    return [lambda x, w=w: w.linear(x, precision=precision) for w in made], first.bytes
 
 
-def int4pack(weight: Tensor, copies: int, group: int = 128) -> Turns:
+def int4pack(weight: Tensor, copies: int, group: int = 128) -> list[Product]:
     out, inputs = weight.shape
     codes = torch.randint(0, 16, (out, inputs), dtype=torch.int32)
     made = [torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1).clone() for _ in range(copies)]
     factors = torch.rand(inputs // group, out, 2).bfloat16()
-    return Turns(tuple(lambda x, w=w: torch.ops.aten._weight_int4pack_mm_for_cpu(x, w, group, factors) for w in made))
+    return [lambda x, w=w: torch.ops.aten._weight_int4pack_mm_for_cpu(x, w, group, factors) for w in made]
 
 
-def peers_of(weight: Tensor, copies: int) -> dict[str, Turns]:
+def peers_of(weight: Tensor, copies: int) -> dict[str, list[Product]]:
     """Those of onnxruntime and OpenVINO that are installed."""
     made = {}
     if importlib.util.find_spec("onnxruntime"):
-        made["onnxruntime"] = Turns(tuple(_onnxruntime(weight) for _ in range(copies)))
+        made["onnxruntime"] = [_onnxruntime(weight) for _ in range(copies)]
     if importlib.util.find_spec("openvino"):
-        made["OpenVINO"] = Turns(tuple(_openvino(weight) for _ in range(copies)))
+        made["OpenVINO"] = [_openvino(weight) for _ in range(copies)]
     return made
 
 
