@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from paredown.executors.worker import Opening, Reply, Worker, versions
+from paredown.executors.worker import Opening, Reply, Worker, import_path, versions
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -34,8 +34,8 @@ class Processes:
         self._replies: queue.SimpleQueue[tuple[int, subprocess.Popen[bytes], Reply]] = queue.SimpleQueue()
 
     def start(self, slot: int) -> None:
-        """Start an interpreter, which imports from where this one does."""
-        environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        """Start an interpreter."""
+        environment = {**os.environ, **dict.fromkeys(_THREADS, "1"), "PYTHONPATH": import_path()}
         process = subprocess.Popen(  # noqa: S603  (this interpreter, and text of ours)
             [sys.executable, "-c", f"from {__name__} import serve; serve()"],
             stdin=subprocess.PIPE,

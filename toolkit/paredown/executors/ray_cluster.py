@@ -10,16 +10,17 @@ import importlib
 import logging
 import os
 import secrets
+import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from paredown.errors import ParedownError
-from paredown.executors.worker import Load, Opening, Reply, Worker, versions
+from paredown.executors.worker import Load, Opening, Reply, Worker, import_path, versions
 
 _LOCAL = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on which Ray decides whether it listens on 127.0.0.1 alone, on Linux too
@@ -117,7 +118,8 @@ class RayCluster:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
         local = {"address": "local", "num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         try:
-            self._ray.init(**({"address": address} if address else local), **quiet)
+            with _environment("PYTHONPATH", os.environ.get("PYTHONPATH") if address else import_path()):  # the workers inherit it
+                self._ray.init(**({"address": address} if address else local), **quiet)
         except Exception as error:  # Ray's own are of no common kind
             self._ray.shutdown()
             what = "can't be reached" if address else "can't be started"
@@ -158,12 +160,35 @@ class _Shared:
         return ray.get(self._promises[name]) if name in self._promises else None
 
 
+@contextlib.contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    before = os.environ.get(name)
+    _set(name, value)
+    try:
+        yield
+    finally:
+        _set(name, before)
+
+
+def _set(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
 def _imported(*, local: bool) -> ModuleType:
-    if local:
-        for name, value in _LOCAL.items():
-            os.environ.setdefault(name, value)
+    """Ray; where it is to be started here, told before it is imported to listen on this machine alone, to those who know a secret."""
+    before = "ray" in sys.modules
+    if local and not before:
+        os.environ.update(_LOCAL)
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ImportError as error:
         raise ParedownError("workers of a Ray cluster need Ray, which is not installed; pip install 'paredown[ray]'") from error
+    if local and not ray.is_initialized() and any(os.environ.get(name) != value for name, value in _LOCAL.items()):
+        raise ParedownError(
+            "Ray was imported before, and would listen on all networks; call ray.init() yourself, whose workers are then used, or use processes"
+        )
+    return ray

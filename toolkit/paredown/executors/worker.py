@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import socket
+import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,6 +52,11 @@ def versions() -> dict[str, str]:
         source.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
     known = {name: version(name).partition("+")[0] for name in ("paredown", "torch", "transformers", "numpy")}
     return {"Python": platform.python_version().rpartition(".")[0], **known, "Paredown's source": source.hexdigest()[:12]}
+
+
+def import_path() -> str:
+    """PYTHONPATH of a worker on this machine, which imports from where this process does."""
+    return os.pathsep.join(path for path in sys.path if path)
 
 
 class Worker:

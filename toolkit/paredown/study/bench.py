@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,26 @@ from paredown.specs import Measurement, Plan, StudyConfig
 from paredown.study.arrays import BorrowedArrays, MappedArrays
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
+from paredown.study.trials import Try, search_split
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker says of a plan.
+    """What is said of a plan.
 
     Attributes:
-        measurement: What it does.
+        measurement: What it does on the held-out split; None where it was tried.
+        losses: What it loses on the samples that it was tried on, beyond the original model, [samples]; None where it was measured.
         arrays: To be kept in the study, by name.
     """
 
-    measurement: Measurement
-    arrays: Mapping[str, Mapping[str, np.ndarray]]
+    measurement: Measurement | None = None
+    losses: np.ndarray | None = None
+    arrays: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+
+
+PlanExecutor = Executor[Plan | Try, Answer]
+"""Measures plans on the held-out split, and tries others on the search split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class Bench:
         model = str(folder.resolve()) if folder.is_dir() else session.config.model
         return cls(session.config, model, session.loaded.digest, _data(session), load)
 
-    def __call__(self) -> Callable[[Plan], Answer]:
+    def __call__(self) -> Callable[[Plan | Try], Answer]:
         """Load it.
 
         Raises:
@@ -76,11 +84,12 @@ class Bench:
         if found != (self.digest, *self.data):
             why = f"they are others there: {found} instead of {(self.digest, *self.data)}"
             raise ParedownError(_BY_NAME.format(model=self.model, task=self.config.task, why=why))
-        return lambda plan: Answer(session.measure(plan), arrays.taken())
+        answer = _answering(session)
+        return lambda job: replace(answer(job), arrays=arrays.taken())
 
 
-def executor_of(session: Session, folder: Path, workers: Workers | None) -> Executor[Plan, Answer]:
-    """Who measures the plans of a session.
+def executor_of(session: Session, folder: Path, workers: Workers | None) -> PlanExecutor:
+    """Who measures and tries the plans of a session.
 
     Args:
         session: The session, with the original model's answers among its arrays.
@@ -88,9 +97,21 @@ def executor_of(session: Session, folder: Path, workers: Workers | None) -> Exec
         workers: None measures in this process.
     """
     if workers is None:
-        return InProcess(lambda plan: Answer(session.measure(plan), {}))
+        return InProcess(_answering(session))
     arrays = MappedArrays(folder.resolve())
     return executor(workers, lambda load: Bench.of(session, load), arrays, arrays.names)
+
+
+def _answering(session: Session) -> Callable[[Plan | Try], Answer]:
+    split = functools.cache(functools.partial(search_split, session))  # made with the first trial
+
+    def answer(job: Plan | Try) -> Answer:
+        if isinstance(job, Plan):
+            return Answer(session.measure(job))
+        with session.as_measured():
+            return Answer(losses=split().losses(job.plan.schemes, job.pieces))
+
+    return answer
 
 
 _BY_NAME = (

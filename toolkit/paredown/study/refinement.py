@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from paredown.errors import ParedownError
 from paredown.evaluation.paired import Compared, Samples, compare_samples
-from paredown.evaluation.search_split import SearchSplit, cut
+from paredown.evaluation.search_split import cut
 from paredown.search import Problem
 from paredown.search.paired import FEW
 from paredown.search.refinement import Improvement, Refinement, Request
-from paredown.specs import ModelInfo, Plan, RefineObjective, Trial
+from paredown.specs import ModelInfo, Plan, Trial
 from paredown.store import Store
 from paredown.study import steps
+from paredown.study.bench import PlanExecutor
+from paredown.study.dispatch import finished
 from paredown.study.journal import Journal
 from paredown.study.session import Session
 from paredown.study.steps import UNIFORM, UniformSizes, plan_of
+from paredown.study.trials import Try, search_split
 
 MOST_BITS = 4
 """Budgets above are refined only where they were asked for: there is little left to gain."""
@@ -25,7 +28,7 @@ MOST_BITS = 4
 ORIGINS = {"start": "the optimum of the plain prediction", "crossover": "two plans crossed", "draw": "the optimum of corrected predictions"}
 
 
-def refine(session: Session, journal: Journal, between: Callable[[], None]) -> None:
+def refine(session: Session, journal: Journal, executor: PlanExecutor, between: Callable[[], None]) -> None:
     """Try plans on the search split, and measure the best of each budget on the held-out split as soon as they are.
 
     What was tried is in the store and is not tried again.
@@ -33,27 +36,23 @@ def refine(session: Session, journal: Journal, between: Callable[[], None]) -> N
     Args:
         session: Model and task.
         journal: Where trials, plans and measurements go.
+        executor: Who tries and measures.
         between: Called before each trial: what a person asked for goes first.
     """
     if not session.config.refine_plans:
         return
     with journal.tolerating("the plans could not be refined"):
-        _Run(session, journal, between).run()
+        _Run(session, journal, executor, between).run()
 
 
 class _Run:
-    def __init__(self, session: Session, journal: Journal, between: Callable[[], None]) -> None:
-        self.session, self.journal, self.between = session, journal, between
+    def __init__(self, session: Session, journal: Journal, executor: PlanExecutor, between: Callable[[], None]) -> None:
+        self.session, self.journal, self.executor, self.between = session, journal, executor, between
         config, record = session.config, journal.record
         self.info = session.info()
         self.problem = Problem.of(self.info.fixed_bytes, session.layers, record.candidates, fuse=config.fuse)
         journal.stage("measure", "Refining: asking the original model about the search split")
-        self.split = SearchSplit(
-            session.evaluator,
-            config.calibration_samples,
-            config.search_samples or sum(len(batch.ids) for batch in session.held_out),
-            _objective(session),
-        )
+        self.split = search_split(session)
         sizes = UniformSizes.of(record.plans.values())
         asked = config.budgets or [bits for bits in sizes.default_budgets() if bits <= MOST_BITS]
         self.bits = {float(sizes.at(bits)): bits for bits in asked if sizes.at(bits) > self.problem.smallest_bytes}
@@ -75,18 +74,15 @@ class _Run:
     def run(self) -> None:
         self._say_what_it_rests_on()
         search = self.search
-        with self.session.as_measured():
-            self.split.prepare(cut(search.order, search.parts, 0, len(self.split)))
         failed: list[str] = []
         while requests := search.ask():
-            for request in requests:
-                self.journal.check()
-                self.between()
-                try:
-                    losses = self._losses(request)
-                except ParedownError as error:
+            self._try(requests, failed)
+            if failed and not self.known:
+                raise ParedownError(failed[0])
+            for request in requests:  # in their order, whoever was done first
+                losses = self.known.get(self._key(request))
+                if losses is None:
                     search.drop(request)
-                    failed.append(str(error))
                     continue
                 for improvement in search.tell(request, losses):
                     self.new[improvement.budget] = improvement
@@ -96,16 +92,25 @@ class _Run:
             self.journal.write("notice", message=f"{len(failed)} plans could not be tried, and were left out: {failed[0]}")
         self._conclude()
 
-    def _losses(self, request: Request) -> np.ndarray:
-        plan = self._plan(request, "tried")
-        key = (plan.digest, request.start, request.stop - request.start)
-        if key not in self.known:
-            pieces = cut(self.search.order, self.search.parts, request.start, request.stop)
-            with self.session.as_measured():
-                self.known[key] = self.split.losses(plan.schemes, pieces)
-            trial = Trial(plan.digest, self.split.digest, self.split.objective, request.start, tuple(self.known[key].tolist()))
+    def _try(self, requests: Sequence[Request], failed: list[str]) -> None:
+        """Find out what is not known; what can't be tried is written to the list."""
+        new: dict[Plan | Try, Request] = {}
+        for request in requests:
+            if self._key(request) not in self.known:
+                pieces = cut(self.search.order, self.search.parts, request.start, request.stop)
+                new[Try(self._plan(request, "tried"), pieces)] = request
+        for done in finished(self.executor, new, lambda _: "a plan that was tried", self.journal, self.between):
+            if done.answer is None or done.answer.losses is None:
+                failed.append(str(done.error))
+                continue
+            request = new[done.job]
+            key = self._key(request)
+            self.known[key] = done.answer.losses
+            trial = Trial(key[0], self.split.digest, self.split.objective, request.start, tuple(done.answer.losses.tolist()))
             self.journal.write("progress", payload=[trial])
-        return self.known[key]
+
+    def _key(self, request: Request) -> tuple[str, int, int]:
+        return (self._plan(request, "tried").digest, request.start, request.stop - request.start)
 
     def _plan(self, request: Request, found_by: str) -> Plan:
         return plan_of(self.info, self.problem, request.schemes, found_by, self.session.config.seed)
@@ -113,14 +118,18 @@ class _Run:
     def _measure_what_is_new(self) -> None:
         """The best plan of each budget that has a new one; several budgets may share it."""
         new, self.new = self.new, {}
+        plans: dict[str, Plan] = {}
         for budget, improvement in new.items():
             plan = self._plan(improvement.request, f"refined at {self.bits[budget]:g} bits, {self._words(improvement)}")
-            if plan.digest not in self.journal.record.plans:
+            plans.setdefault(plan.digest, plan)
+        for digest, plan in plans.items():
+            if digest not in self.journal.record.plans:
                 self.journal.write("plan", payload=[plan])
-            if plan.digest not in self.journal.record.measurements:
-                self.journal.check()
+            if digest not in self.journal.record.measurements:
                 self.journal.write("progress", message=f"Refining: {self.search.tried} plans tried; {plan.found_by}")
-                steps.measure(self.session, self.journal, plan)
+        failed = steps.measure_by(self.executor, self.session, self.journal, plans.values(), self.between)
+        if failed:
+            raise ParedownError(failed[0])
 
     def _words(self, improvement: Improvement) -> str:
         request, before = improvement.request, improvement.before
@@ -201,7 +210,7 @@ def compared(store: Store, info: ModelInfo, one: Plan, other: Plan, seed: int = 
     for plan, samples in ((one, first), (other, second)):
         if samples is None:
             raise ParedownError(
-                f"the plan {plan.digest} ({plan.found_by}) was not measured, or by an earlier version or a worker, which keep no samples; measure it in a new study"
+                f"the plan {plan.digest} ({plan.found_by}) was not measured, or by an earlier version, which kept no samples; measure it in a new study"
             )
     assert first is not None
     assert second is not None
@@ -211,13 +220,6 @@ def compared(store: Store, info: ModelInfo, one: Plan, other: Plan, seed: int = 
 def _kept(store: Store, plan: Plan) -> Samples | None:
     arrays = store.load_arrays(f"samples-{plan.digest}")
     return None if arrays is None else Samples.from_arrays(arrays)
-
-
-def _objective(session: Session) -> RefineObjective:
-    asked = session.config.refine_objective
-    if asked == "kl" and not session.task.offers_probabilities:
-        return "loss"  # what the candidates were priced by, too
-    return asked
 
 
 def _short(group: tuple[str, ...]) -> str:

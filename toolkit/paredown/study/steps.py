@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,13 +14,13 @@ import torch
 from paredown.calibration import Captured, capture, passes
 from paredown.curvature import probe_objective
 from paredown.errors import ParedownError
-from paredown.executors import Executor
 from paredown.layers import weight_of
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
 from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerRef, Measurement, ModelInfo, Plan, Scheme
-from paredown.study.bench import Answer
+from paredown.study.bench import PlanExecutor
+from paredown.study.dispatch import finished
 from paredown.study.journal import Journal
 from paredown.study.session import Session, tokens_of
 from paredown.study.side_by_side import side_by_side
@@ -30,9 +29,6 @@ from paredown.tasks import Batch
 
 UNIFORM = "uniform "
 """How `Plan.found_by` begins for the plans that treat every layer alike."""
-
-_LOOK_SECONDS = 0.2
-"""How often is looked whether the run is to pause, to stop, or to measure something else first, while workers are at work."""
 
 
 def baseline(session: Session, journal: Journal) -> None:
@@ -132,7 +128,7 @@ def plans(session: Session, journal: Journal) -> None:
     journal.write("front", done=1, total=1)
 
 
-def measurements(session: Session, journal: Journal, executor: Executor[Plan, Answer], between: Callable[[], None]) -> None:
+def measurements(session: Session, journal: Journal, executor: PlanExecutor, between: Callable[[], None]) -> None:
     """Measure every plan that is not measured yet.
 
     Args:
@@ -145,42 +141,29 @@ def measurements(session: Session, journal: Journal, executor: Executor[Plan, An
         ParedownError: If a plan can't be measured, such as one whose few bits make the model's outputs infinite; after all others were.
     """
     record = journal.record
-    waiting = deque(_outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements]))
-    total, at_work = len(record.plans), 0
+    waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
+    total = len(record.plans)
     journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
-    failed: list[str] = []
-
-    def take(seconds: float) -> int:
-        over = executor.finished(seconds)
-        for done in over:
-            if done.error is not None:
-                failed.append(f"{done.job.found_by}: {done.error}")
-            elif done.answer is not None and done.job.digest not in record.measurements:
-                for name, arrays in done.answer.arrays.items():
-                    session.store.save_arrays(name, arrays)
-                _write(journal, done.answer.measurement)
-            if done.lost:
-                journal.write("notice", message=f"a worker was lost over {done.job.found_by}, and another one took it: {done.lost[0]}")
-        return len(over)
-
-    try:
-        while waiting or at_work:
-            journal.check()
-            between()
-            while waiting and executor.free:
-                plan = waiting.popleft()
-                if plan.digest not in record.measurements:
-                    executor.submit(plan)
-                    at_work += 1
-            at_work -= take(_LOOK_SECONDS)
-    except BaseException:
-        with suppress(ParedownError):  # what stopped the run is what is said
-            take(0)
-        raise
+    failed = measure_by(executor, session, journal, waiting, between)
     if failed:
         raise ParedownError(
             f"{len(failed)} of {total} plans could not be measured, and the others are kept; the same command tries again. {failed[0]}"
         )
+
+
+def measure_by(executor: PlanExecutor, session: Session, journal: Journal, plans: Iterable[Plan], between: Callable[[], None]) -> list[str]:
+    """Measure those of the plans that are not measured, each once, and write them down as they come; returns why others can't be."""
+    known, failed = journal.record.measurements, []
+    for done in finished(executor, (plan for plan in plans if plan.digest not in known), lambda plan: plan.found_by, journal, between):
+        plan = done.job
+        assert isinstance(plan, Plan)
+        if done.error is not None:
+            failed.append(f"{plan.found_by}: {done.error}")
+        elif done.answer is not None and done.answer.measurement is not None and plan.digest not in known:
+            for name, arrays in done.answer.arrays.items():
+                session.store.save_arrays(name, arrays)
+            _write(journal, done.answer.measurement)
+    return failed
 
 
 def measure(session: Session, journal: Journal, plan: Plan) -> None:

@@ -412,7 +412,7 @@ class Study:
         steps.plans(session, journal)
         with closing(executor_of(session, self.store.artifacts, self._workers)) as executor:
             steps.measurements(session, journal, executor, between)
-        refine(session, journal, between)
+            refine(session, journal, executor, between)
         hessian(session, journal, between)
         between()
         journal.write("finished", message="done")
