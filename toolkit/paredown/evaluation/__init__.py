@@ -4,18 +4,24 @@ from paredown.evaluation.comparison import EMULATED, compare, divergence, interv
 from paredown.evaluation.evaluator import APPROXIMATE, Evaluator
 from paredown.evaluation.observation import Observation, observe
 from paredown.evaluation.output_errors import output_errors
+from paredown.evaluation.paired import Compared, Samples, compare_samples
 from paredown.evaluation.screening import Screen, Verdict, front_at
+from paredown.evaluation.search_split import SearchSplit
 from paredown.evaluation.weights import Precision
 
 __all__ = [
     "APPROXIMATE",
     "EMULATED",
+    "Compared",
     "Evaluator",
     "Observation",
     "Precision",
+    "Samples",
     "Screen",
+    "SearchSplit",
     "Verdict",
     "compare",
+    "compare_samples",
     "divergence",
     "front_at",
     "interval",

@@ -88,6 +88,16 @@ class SearchSplit:
             found.append(back)
         return np.concatenate(found)
 
+    def once(self, schemes: Mapping[str, Scheme], places: np.ndarray) -> np.ndarray:
+        """The same for samples that are not asked for again: nothing is kept of them."""
+        prepared = places.tobytes() in self._pieces
+        try:
+            return self.losses(schemes, [places])
+        finally:
+            if not prepared:
+                for kept in (self._pieces, self._original, self._base):
+                    kept.pop(places.tobytes(), None)
+
     def _piece(self, places: np.ndarray) -> bytes:
         key = places.tobytes()
         if key not in self._pieces:

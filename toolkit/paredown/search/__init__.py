@@ -9,9 +9,11 @@ from paredown.search.integer_program import Budget
 from paredown.search.interactions import Interactions, augmented_order, measure_interactions
 from paredown.search.mixes import TradeOffs, trade_offs
 from paredown.search.monotone import MonotoneFront, monotone_front
+from paredown.search.paired import Difference, difference
 from paredown.search.pairwise import allocate_pairs
 from paredown.search.problem import Objective, Prediction, Problem, Score
 from paredown.search.ranks import Agreement, agreement_table, rank_agreement
+from paredown.search.refinement import Improvement, Refinement, Request
 from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity
 
@@ -22,13 +24,17 @@ __all__ = [
     "Budget",
     "Classic",
     "Constraints",
+    "Difference",
     "Front",
+    "Improvement",
     "Interactions",
     "Lowered",
     "MonotoneFront",
     "Objective",
     "Prediction",
     "Problem",
+    "Refinement",
+    "Request",
     "Resource",
     "Score",
     "Sensitivity",
@@ -40,6 +46,7 @@ __all__ = [
     "best_plan",
     "bit_operations",
     "compare",
+    "difference",
     "lower_to_target",
     "measure_interactions",
     "measured_front",
