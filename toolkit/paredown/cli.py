@@ -104,6 +104,12 @@ def run(
     ] = 0,
     refine_by: Annotated[str, typer.Option(help="What refinement lowers: kl, the task's loss, or its metric.")] = "kl",
     search: Annotated[int | None, typer.Option(help="Samples of the search split. [default: as many as are held out]")] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            help="Measure plans in so many processes, such as 2; or ray, ray:2 for a local Ray; or ray://HOST:PORT, ray://HOST:PORT/8 for a Ray cluster. [default: in this process]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -134,12 +140,12 @@ def run(
     work = Study(folder, config)
     if as_json:
         with only_json():
-            record = work.run()
+            record = work.run(workers=workers)
         print_json(rows(record))
         return
     console.print(f"Study {folder}: {model} on {config.task}", markup=False)
     with _progress() as progress:
-        record = work.run(Bars(progress))
+        record = work.run(Bars(progress), workers=workers)
     if record.state == "cancelled":
         console.print(record.message, markup=False)
         return
