@@ -1,7 +1,13 @@
 """Measured refinement as a stage of a study: what it finds, keeps, resumes, and says."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -9,6 +15,7 @@ from paredown import tasks
 from paredown.errors import ParedownError
 from paredown.evaluation.paired import Samples, compare_samples
 from paredown.specs import Measurement, StudyConfig, Trial, from_json, to_json
+from paredown.store import Store
 from paredown.study import Study
 from study_checks import figures
 
@@ -146,8 +153,6 @@ def test_plans_of_a_study_are_compared_sample_by_sample(refined):
 
 
 def test_where_kl_and_the_loss_disagree_it_is_said():
-    import numpy as np
-
     ones = np.ones(40)
     draw = np.random.default_rng(0)
     lower = Samples(ones, draw.uniform(0.1, 0.2, 40), draw.uniform(2.0, 2.1, 40), draw.uniform(2.0, 2.1, 40), ones)
@@ -176,7 +181,7 @@ def test_the_loss_may_be_what_is_lowered(study_of, tmp_path):
     assert min(whole, key=whole.__getitem__) in study.record().measurements
 
 
-def test_a_metric_that_is_one_number_and_one_that_never_changes_are_refused_in_words(llama, austen, config, tmp_path):
+def test_a_metric_that_is_one_number_for_all_data_is_refused_in_words(llama, austen, config, tmp_path):
     batches = [{"input_ids": batch.inputs["input_ids"], "labels": batch.targets} for batch in austen.batches("held_out")]
     calibration = [{"input_ids": batch.inputs["input_ids"], "labels": batch.targets} for batch in austen.batches("calibration", 20)]
     whole = tasks.custom(lambda _: 0.5, batches=batches, calibration=calibration, higher_is_better=True, name="austen")
@@ -185,6 +190,51 @@ def test_a_metric_that_is_one_number_and_one_that_never_changes_are_refused_in_w
     assert study.run().state == "done"
     notices = [event.message for event in study.store.events(kinds=["notice"])]
     assert any("could not be refined" in words and "is one number for all data" in words for words in notices)
+
+
+def test_a_metric_that_no_plan_changes_is_refused_in_words(study_of, austen, tmp_path):
+    def never(model, batches, predictions=None):
+        count = sum(len(batch.ids) for batch in batches)
+        return tasks.Scores(np.ones(count), np.ones(count))
+
+    austen.scores = never
+    try:
+        study = study_of(tmp_path / "study", refine_objective="metric")
+        assert study.run().state == "done"
+    finally:
+        del austen.scores
+    notices = [event.message for event in study.store.events(kinds=["notice"])]
+    assert any("the metric of every plan is the same on the search split" in words for words in notices)
+
+
+def test_kill_9_then_the_same_command_tries_nothing_again(config, tmp_path):
+    folder = tmp_path / "study"
+    command = [
+        *(sys.executable, "-m", "paredown.cli", "run", config.model, "--task", "demo:lm", "--study", str(folder), "--json"),
+        *("--calibration", "2", "--held-out", "2", "--schemes", "int2g64sym,int3g64sym,int4g64sym", "--budgets", "3"),
+        *("--hessian-seconds", "0", "--refine", "4", "--search", "4"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and process.poll() is None and not (folder.exists() and tried_in(folder)):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    before = tried_in(folder)
+    assert before
+    assert Study(folder).record().state != "done", "killed too late to show anything"
+    subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment, timeout=240)
+    after = tried_in(folder)
+    assert after[: len(before)] == before
+    assert len({(trial.plan_digest, trial.start) for trial in after}) == len(after) > len(before)
+
+
+def tried_in(folder):
+    try:
+        return Store(folder).payloads(Trial)
+    except ParedownError:  # the file is not there yet
+        return []
 
 
 @pytest.mark.parametrize(
