@@ -71,19 +71,20 @@ def main() -> int:
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
     results = HERE / "RESULTS.md"
     head = f"# Benchmarks\n\nMeasured by these scripts on {date.today().isoformat()}: {machine()}.\nA ratio above 1 means that ours is ahead.\n"
-    sections: dict[str, str] = {}
-    when = ""
-    if len(names) < len(scripts):
-        head, *rest = re.split(r"^## ", results.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in rest}
-        when = f"Measured apart on {date.today().isoformat()}: {machine()}.\n\n"
+    when = f"Measured apart on {date.today().isoformat()}: {machine()}.\n\n" if len(names) < len(scripts) else ""
+    new: dict[str, str] = {}
     failed = []
     for name in names:
         print(f"== {name}", flush=True)
         rows = measured(scripts[name])
         if rows is None:
             failed.append(name)
-        sections[name] = f"## {name}\n\n" + ("Failed." if rows is None else rows if isinstance(rows, str) else when + table(rows))
+        new[name] = f"## {name}\n\n" + ("Failed." if rows is None else rows if isinstance(rows, str) else when + table(rows))
+    sections: dict[str, str] = {}
+    if len(names) < len(scripts):  # read only now: others may have written meanwhile
+        head, *rest = re.split(r"^## ", results.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in rest}
+    sections |= new
     body = "\n\n".join(sections[name] for name in sorted(sections))
     results.write_text(f"{head.strip()}\n\n{body}\n", encoding="utf-8")
     print(f"wrote {results}" + (f"; failed: {', '.join(failed)}" if failed else ""))
