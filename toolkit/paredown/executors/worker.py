@@ -44,14 +44,20 @@ class Reply:
     value: Any = None
 
 
+def _digest_of_source() -> str:
+    here, digest = Path(__file__).parents[1], hashlib.sha256()
+    for file in sorted(here.rglob("*.py")):
+        digest.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+_SOURCE = _digest_of_source()  # as it is imported: an hour later, somebody may have edited it
+
+
 def versions() -> dict[str, str]:
     """What a worker must have as the run has it: other versions give other figures, or don't understand what they are sent."""
-    here = Path(__file__).parents[1]
-    source = hashlib.sha256()
-    for file in sorted(here.rglob("*.py")):
-        source.update(file.relative_to(here).as_posix().encode() + file.read_bytes())
     known = {name: version(name).partition("+")[0] for name in ("paredown", "torch", "transformers", "numpy")}
-    return {"Python": platform.python_version().rpartition(".")[0], **known, "Paredown's source": source.hexdigest()[:12]}
+    return {"Python": platform.python_version().rpartition(".")[0], **known, "Paredown's source": _SOURCE}
 
 
 def import_path() -> str:
