@@ -1,10 +1,11 @@
-"""Pricing every linear layer of the sentiment demo by every family at 4 and 3 bits, as a study does: wall and CPU time, and memory.
+"""Every linear layer of the sentiment demo by every family at 4 and 3 bits, compressed, and priced as a study does: time and memory.
 
 Wall time means something on an idle machine only; CPU time over wall time says how much ran at once. ``python benchmarks/pricing.py --help``.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import time
@@ -16,7 +17,9 @@ from paredown import models, tasks
 from paredown.calibration import Captured, capture, passes
 from paredown.curvature import probe_objective
 from paredown.layers import find_layers, weight_of
-from paredown.sensitivity import price
+from paredown.methods import compress
+from paredown.sensitivity import price, statistics_of
+from paredown.sizes import fit
 from paredown.specs import LayerRef, Scheme
 from paredown.study.session import tokens_of
 from paredown.study.side_by_side import side_by_side
@@ -33,6 +36,7 @@ SCHEMES = [Scheme.parse(name) for name in NAMES]
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--only", default="", metavar="TEXT", help="only layers with this in their name, such as layer.2")
+    parser.add_argument("--work", default="compress,price", help="what to do with them; one of the two, or both")
     arguments = parser.parse_args()
     loaded = models.load("demo:sentiment")
     task = tasks.load("demo:sentiment", loaded)
@@ -42,27 +46,36 @@ def main() -> None:
     batches = task.batches("calibration", None)
     units = torch.cat([task.units(batch) for batch in batches])
 
-    def job(layer: LayerRef, seen: Captured):
-        return lambda: price(layer, weight_of(loaded.model, layer), seen, units, SCHEMES)
+    def compressed(layer: LayerRef, seen: Captured) -> int:
+        weight, statistics = weight_of(loaded.model, layer), statistics_of(seen)
+        applied = sorted({fit(scheme, layer)[0] for scheme in SCHEMES}, key=lambda scheme: (scheme.criterion, str(scheme.sparsity)))
+        return len([compress(weight, scheme, statistics) for scheme in applied])
 
-    wall, cpu, capturing, candidates = time.perf_counter(), time.process_time(), 0.0, 0
-    for some in passes(layers, tokens_of(batches)):
-        before = time.process_time()
-        captured = capture(loaded.model, some, batches, probe_objective(loaded.model, task, seed=0))
-        capturing += time.process_time() - before
-        for priced in side_by_side(job(layer, captured.pop(layer.name)) for layer in some):
-            candidates += len(priced) - 1
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    what = f"{len(layers)} layers x {candidates // len(layers)} schemes, {torch.get_num_threads()} threads"
-    rows = [
-        row(f"{what}: wall time (bar 120 on 2 cores)", wall, "s"),
-        row(f"{what}: CPU time", cpu, "s"),
-        row(f"{what}: of it the forward and backward passes", capturing, "s"),
-        row("CPU time over wall time", cpu / wall, ""),
+    def priced(layer: LayerRef, seen: Captured) -> int:
+        return len(price(layer, weight_of(loaded.model, layer), seen, units, SCHEMES)) - 1
+
+    rows = []
+    for name in arguments.work.split(","):
+        work = {"compress": compressed, "price": priced}[name]
+        wall, cpu, capturing, made = time.perf_counter(), time.process_time(), 0.0, 0
+        for some in passes(layers, tokens_of(batches)):
+            before = time.process_time()
+            captured = capture(loaded.model, some, batches, probe_objective(loaded.model, task, seed=0))
+            capturing += time.process_time() - before
+            made += sum(side_by_side(functools.partial(work, layer, captured.pop(layer.name)) for layer in some))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        what = f"{name}: {len(layers)} layers x {made / len(layers):.0f} schemes, {torch.get_num_threads()} threads"
+        rows += [
+            row(f"{what}: wall time" + (" (bar 120 on 2 cores)" if name == "compress" else ""), wall, "s"),
+            row(f"{what}: CPU time", cpu, "s"),
+            row(f"{what}: of it the forward and backward passes", capturing, "s"),
+            row(f"{what}: CPU time over wall time", cpu / wall, ""),
+        ]
+    rows += [
         row("load average of the machine at the end; above the threads others were at work", os.getloadavg()[0], ""),
         row("peak memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3, "MB"),
     ]
-    show("Pricing the sentiment demo", rows, arguments.json)
+    show("Every family on the sentiment demo", rows, arguments.json)
 
 
 if __name__ == "__main__":
