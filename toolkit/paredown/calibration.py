@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from paredown.errors import ParedownError
 from paredown.specs import LayerRef
+from paredown.symmetric import gram
 from paredown.tasks import Batch
 
 Objective = Callable[[Batch], Tensor]
@@ -133,7 +134,7 @@ def statistics(captured: Captured) -> LayerStats:
     moment, largest, tokens = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width), 0
     for part in (part for parts in captured.batches for part in parts if part.kind == "dense"):
         rows = token_rows(part)
-        moment += (rows.T @ rows).double()
+        moment += gram(rows).double()
         largest = torch.maximum(largest, rows.abs().amax(0))
         tokens += len(rows)
     return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)

@@ -16,6 +16,7 @@ from paredown.methods.activations import static_range
 from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sizes import fit, layer_bytes
 from paredown.specs import KEEP, Candidate, LayerRef, Scheme
+from paredown.symmetric import quadratic
 
 ERROR_BYTES = 256_000_000
 """Rounding errors of one layer, as large as it is, that are held at once."""
@@ -259,4 +260,4 @@ def _output_norm(matrix: Tensor, stats: LayerStats) -> float:
     moment = stats.input_second_moment
     if moment.dim() == 1:
         return float((matrix.square().sum(1) * moment).sum())
-    return float(((matrix @ moment) * matrix).sum())
+    return quadratic(matrix, moment)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from paredown.calibration import CAPTURE_BYTES, listening
 from paredown.folding.foldings import Folding
 from paredown.specs import LayerRef
+from paredown.symmetric import gram
 from paredown.tasks import Batch
 
 
@@ -59,7 +60,7 @@ def seen_by(
                 for call in calls.pop(ears[folding].name):
                     assert call.inputs is not None
                     rows = (call.inputs.flatten(0, 1) if call.mask is None else call.inputs[call.mask]).float()
-                    moments[folding] += (rows.T @ rows).double()
+                    moments[folding] += gram(rows).double()
                     largest[folding] = torch.maximum(largest[folding], rows.abs().amax(0))
                     tokens[folding] += len(rows)
         seen |= {folding: Seen(moments[folding] / max(tokens[folding], 1), largest[folding]) for folding in some}

@@ -13,6 +13,7 @@ from paredown.calibration import token_mask
 from paredown.errors import ParedownError
 from paredown.methods.block_influence import block_influence
 from paredown.structure.anatomy import Block
+from paredown.symmetric import gram
 from paredown.tasks import Batch, Task
 
 
@@ -56,7 +57,7 @@ def input_moments(model: nn.Module, task: Task, batches: Sequence[Batch], paths:
 
         def hear(path: str, inputs: Tensor, mask: Tensor | None = mask, waiting: set[str] = waiting) -> None:
             rows = _rows(inputs.detach(), mask)
-            second, mean = (rows.T @ rows).double(), rows.sum(0, dtype=torch.float64)
+            second, mean = gram(rows).double(), rows.sum(0, dtype=torch.float64)
             old = sums.get(path)
             sums[path] = (second, mean, len(rows)) if old is None else (old[0] + second, old[1] + mean, old[2] + len(rows))
             waiting.discard(path)
