@@ -306,6 +306,25 @@ def test_packed_modules_can_be_copied_and_moved_to_half_precision():
     assert torch.equal(logits(twin, CASES["bert"]), logits(model, CASES["bert"]))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("on_kernels", [False, True])
+def test_a_cast_changes_what_is_computed_with_and_not_what_is_packed(dtype, on_kernels):
+    model = CASES["llama"].build()
+    layers = find_layers(model)
+    compress_(model, layers, uniform(layers, INT3))
+    expected = logits(model, CASES["llama"])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items() if "packed" in name or "scale" in name}
+    model.to(dtype)
+    for name, tensor in before.items():
+        assert model.state_dict()[name].dtype is tensor.dtype
+        assert torch.equal(model.state_dict()[name], tensor)
+    if on_kernels and dtype is not torch.float64:
+        run_on_kernels_(model)
+    found = logits(model, CASES["llama"])
+    assert found.dtype is dtype
+    assert torch.nn.functional.cosine_similarity(found.double().flatten(), expected.double().flatten(), dim=0) > 0.999
+
+
 def test_the_device_has_no_say(device):
     weight = torch.linspace(-1, 1, 64).reshape(2, 32)
     here, there = (pack_of(weight.to(where)) for where in ("cpu", device))

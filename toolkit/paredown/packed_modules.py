@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -40,6 +43,16 @@ class PackedWeight(nn.Module):
     def weight(self) -> Tensor:
         """The dequantized weight, made anew on each call, as the replaced module held it: some models read its dtype, or use it."""
         return reference.dequantize(self.packed).to(self.dtype)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move the packed tensors, and never cast them: their bits are read as they are. What is computed with them follows the cast."""
+        before = {name: self.get_buffer(name) for name in self._names}
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            if (new := self.get_buffer(name)).dtype != old.dtype:
+                setattr(self, name, old.to(new.device))
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self
 
     def extra_repr(self) -> str:
         """Shape and format, for print(model)."""

@@ -173,6 +173,7 @@ class KernelWeight:
 
     def _blocked(self, rows: Tensor) -> Tensor:
         """[out, n] as [blocks, n, 16], rows beyond the last one zero."""
+        rows = rows.float() if rows.dtype is torch.bfloat16 else rows  # which kernels don't read
         fill = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % BLOCK))
         return fill.reshape(-1, BLOCK, rows.shape[1]).transpose(1, 2).contiguous()
 
