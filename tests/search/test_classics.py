@@ -132,7 +132,7 @@ def test_what_is_missing_is_said_for_each_classic():
     problem = problem_of([1.0, 2.0, 3.0], scores=("fisher",))
     table = compare(problem, 300)
     assert table.refused["LQ-LoRA"] == ""
-    assert "the score 'modelopt' was not given; compute it for every candidate" in table.refused["AutoQuantize"]
+    assert "the score 'modelopt' was not asked for; give the study scores=('modelopt',)" in table.refused["AutoQuantize"]
     assert "name the ladder" in table.refused["HAWQ-V2"]
     assert "the smallest has" in compare(problem, 40, ladder=LADDER).refused["HAWQ-V2"]
     with pytest.raises(ParedownError, match="expected an objective such as guarded_loss, loss_increase or trace, got 'gut_feeling'"):

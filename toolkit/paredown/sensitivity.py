@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,13 @@ from torch import Tensor
 
 from paredown.calibration import Captured, LayerStats, every_other, statistics, token_rows
 from paredown.curvature import PerSampleGradients, ratio
+from paredown.curvature.scores import score_changes
 from paredown.errors import ParedownError
 from paredown.methods import Compressed, Statistics, compress, dequantize
 from paredown.methods.activations import static_range
 from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sizes import fit, layer_bytes
-from paredown.specs import KEEP, Candidate, LayerRef, Scheme
+from paredown.specs import KEEP, Candidate, LayerRef, Scheme, Score
 from paredown.symmetric import quadratic
 
 ERROR_BYTES = 256_000_000
@@ -32,6 +33,7 @@ def price(
     units: Tensor,
     schemes: Sequence[Scheme],
     on_made: Callable[[Compressed], None] | None = None,
+    scores: Sequence[Score] = (),
 ) -> list[Candidate]:
     """Price the schemes on one layer.
 
@@ -50,6 +52,7 @@ def price(
         units: Counted units of each calibration sample, [samples].
         schemes: Schemes as asked; `KEEP` is added.
         on_made: Called with each weight that needs calibration, and can't be made again without it.
+        scores: What the candidates are scored with besides, by what they change in the weight; inputs that they round are left out.
 
     Returns:
         The candidates.
@@ -65,7 +68,7 @@ def price(
     stats = statistics(captured)
     crossed = len(units) >= CROSS_FIT_SAMPLES and any(applied.criterion in FITS_GRADIENTS for applied, _ in effective.values())
     half = statistics_of(every_other(captured, 0)) if crossed else None
-    bench = _Bench(layer, weight, captured, units, stats, statistics_of(captured, stats), half, on_made)
+    bench = _Bench(layer, weight, captured, units, stats, statistics_of(captured, stats), half, on_made, scores)
     distinct = sorted(
         dict.fromkeys(applied for applied, _ in effective.values()), key=lambda scheme: (scheme.criterion, str(scheme.sparsity))
     )
@@ -78,7 +81,8 @@ def price(
         found = prices[applied]
         notes = "; ".join(filter(None, (note, found.note)))
         numbers = (found.loss_increase, found.loss_increase_sd, found.output_error)
-        candidates.append(Candidate(layer.name, scheme, applied, layer_bytes(layer, applied), *numbers, notes, found.weight_error))
+        size = layer_bytes(layer, applied)
+        candidates.append(Candidate(layer.name, scheme, applied, size, *numbers, notes, found.weight_error, scores=found.scores))
     return candidates
 
 
@@ -118,6 +122,7 @@ class _Price:
     output_error: float
     weight_error: float
     note: str
+    scores: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -132,10 +137,12 @@ class _Bench:
     seen: Statistics
     half: Statistics | None
     on_made: Callable[[Compressed], None] | None
+    scores: Sequence[Score]
 
     def prices(self, schemes: Sequence[Scheme]) -> dict[Scheme, _Price]:
         """Of some schemes, whose errors are held together: the gradients of all samples are formed once for all of them."""
         errors: list[Tensor] = []  # those that the loss increase is predicted from
+        changes: list[Tensor] = []  # those that are applied, which scores go by
         rounded: dict[int, RoundedInputs] = {}
         crossed: list[int] = []
         found: list[tuple[float, float, str]] = []
@@ -151,6 +158,8 @@ class _Bench:
                 exact = exact or outputs_of(self.captured, self.weight)
                 rounded[place] = rounded_inputs(self.captured, self.weight, error, made.round_inputs, exact)
                 outputs = rounded[place].output_error
+            if self.scores:
+                changes.append(error)
             note = made.note
             size = float(error.double().square().sum())
             if scheme.criterion in FITS_GRADIENTS and self.half is None:
@@ -165,6 +174,8 @@ class _Bench:
             errors.append(error)
             found.append((outputs / norm if norm else 0.0, size, note))
         exact.clear()
+        scores, refused = score_changes(self.captured, changes, self.units, self.scores)
+        changes.clear()
         diagonal, full = (0.5 * form.double() for form in PerSampleGradients(self.captured).forms(errors))  # [samples, schemes]
         for place, inputs in rounded.items():
             diagonal[:, place] += 0.5 * inputs.diagonal
@@ -172,8 +183,12 @@ class _Bench:
         means, deviations = shrunk(diagonal, full, self.units)
         if crossed:
             means[crossed], deviations[crossed] = shrunk(diagonal[1::2, crossed], full[1::2, crossed], self.units[1::2])
-        losses = zip(means.tolist(), deviations.tolist(), strict=True)
-        return {scheme: _Price(*loss, *rest) for scheme, loss, rest in zip(schemes, losses, found, strict=True)}
+        prices = {}
+        for place, (scheme, (outputs, size, note)) in enumerate(zip(schemes, found, strict=True)):
+            said = "; ".join(filter(None, (note, refused)))
+            own = {name: float(values[place]) for name, values in scores.items()}
+            prices[scheme] = _Price(float(means[place]), float(deviations[place]), outputs, size, said, own)
+        return prices
 
     def _make(self, scheme: Scheme, seen: Statistics) -> tuple[Compressed, Tensor]:
         """The compressed weight, and its error."""

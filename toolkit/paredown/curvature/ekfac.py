@@ -6,6 +6,8 @@ Per-sample gradients are summed over tokens before they are squared. Never deriv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from paredown.calibration import Captured
@@ -14,16 +16,17 @@ from paredown.curvature.outer_products import OuterProducts
 from paredown.curvature.per_sample import PerSampleGradients
 
 
-def ekfac(products: OuterProducts) -> KroneckerFactored:
+def ekfac(products: OuterProducts, bases: Sequence[Eigenbasis] | None = None) -> KroneckerFactored:
     r"""EK-FAC of a Gauss-Newton or Fisher matrix, without running the model again.
 
     Args:
         products: The matrix whose captured gradients are factored.
+        bases: Of each layer, where they are at hand.
 
     Raises:
         ParedownError: If a layer is too large, or is looked up and multiplied by.
     """
-    bases = [eigenbasis(products, index) for index in range(len(products.layers))]
+    bases = bases or [eigenbasis(products, index) for index in range(len(products.layers))]
     grids = [_grid(each, basis) * products.scale for each, basis in zip(products.gradients, bases, strict=True)]
     return KroneckerFactored(products.layers, bases, grids)
 

@@ -6,18 +6,21 @@ Exact where a layer sees one token; otherwise it treats inputs and gradients as 
 
 from __future__ import annotations
 
-from paredown.curvature.kronecker import KroneckerFactored, eigenbasis
+from collections.abc import Sequence
+
+from paredown.curvature.kronecker import Eigenbasis, KroneckerFactored, eigenbasis
 from paredown.curvature.outer_products import OuterProducts
 
 
-def kfac(products: OuterProducts) -> KroneckerFactored:
+def kfac(products: OuterProducts, bases: Sequence[Eigenbasis] | None = None) -> KroneckerFactored:
     r"""K-FAC of a Gauss-Newton or Fisher matrix, without running the model again.
 
     Args:
         products: The matrix whose captured gradients are factored.
+        bases: Of each layer, where they are at hand.
 
     Raises:
         ParedownError: If a layer is too large, or is looked up and multiplied by.
     """
-    bases = [eigenbasis(products, index) for index in range(len(products.layers))]
+    bases = bases or [eigenbasis(products, index) for index in range(len(products.layers))]
     return KroneckerFactored(products.layers, bases, [basis.left_values[:, None] * basis.right_values for basis in bases])

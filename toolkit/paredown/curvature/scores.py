@@ -1,18 +1,24 @@
 r"""How other allocators score a change of a layer's weight, from what one calibration pass captured.
 
 All take the gradients as they were captured: whose loss they are of is decided there. For K-FAC and EK-FAC see
-`CurvatureOperator.quadratic_forms` of `paredown.curvature.kfac` and `paredown.curvature.ekfac`.
+`CurvatureOperator.quadratic_forms` of `paredown.curvature.kfac` and `paredown.curvature.ekfac`; `score_changes` gives all by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from paredown.calibration import Captured, Part
+from paredown.curvature.ekfac import ekfac
+from paredown.curvature.kfac import kfac
+from paredown.curvature.kronecker import eigenbasis
+from paredown.curvature.outer_products import OuterProducts
 from paredown.curvature.per_sample import PerSampleGradients
+from paredown.errors import ParedownError
+from paredown.specs import Score
 
 
 def fisher_scores(captured: Captured, changes: Sequence[Tensor]) -> Tensor:
@@ -77,6 +83,39 @@ def delta_loss_scores(captured: Captured, changes: Sequence[Tensor]) -> Tensor:
     for parts in captured.batches:
         total += torch.stack([_weight_gradient(part, captured.layer.shape) for part in parts]).sum(0).abs()
     return torch.stack([(total * change.double().abs()).sum() for change in changes]) if changes else torch.zeros(0, dtype=torch.float64)
+
+
+def score_changes(captured: Captured, changes: Sequence[Tensor], units: Tensor, asked: Collection[Score]) -> tuple[dict[str, Tensor], str]:
+    r"""The scores of changes by name, what is measured aside.
+
+    K-FAC's and EK-FAC's are \(\frac12 \langle \Delta W, A\, \Delta W \rangle\), nats per unit where the gradients are those of a probe; the others
+    are the sums that their authors define, which rank and have no unit.
+
+    Args:
+        captured: Inputs and gradients.
+        changes: \(\Delta W\), each [out, in].
+        units: Counted units of each sample, [samples].
+        asked: Which scores.
+
+    Returns:
+        Score to values, [changes], float64; and why K-FAC's are absent, empty where they are there.
+    """
+    plain = {"fisher": fisher_scores, "modelopt": modelopt_scores, "delta_loss": delta_loss_scores}
+    found = {name: score(captured, changes) for name, score in plain.items() if name in asked}
+    factored = {"kfac": kfac, "ekfac": ekfac}
+    wanted = [name for name in factored if name in asked]
+    if not wanted:
+        return found, ""
+    products = OuterProducts([PerSampleGradients(captured)], units, 1.0, range(len(units)))
+    try:
+        bases = [eigenbasis(products, 0)]
+    except ParedownError as error:
+        return found, f"no score by {' or '.join(wanted)}: {error}"
+    for name in wanted:
+        matrix = factored[name](products, bases)
+        values = [0.5 * matrix.quadratic_forms([change]) for change in changes]  # one by one: each is as large as the layer
+        found[name] = torch.cat(values) if values else torch.zeros(0, dtype=torch.float64)
+    return found, ""
 
 
 def _parts(captured: Captured) -> list[Part]:

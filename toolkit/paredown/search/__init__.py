@@ -11,11 +11,12 @@ from paredown.search.mixes import TradeOffs, trade_offs
 from paredown.search.monotone import MonotoneFront, monotone_front
 from paredown.search.paired import Difference, difference
 from paredown.search.pairwise import allocate_pairs
-from paredown.search.problem import Objective, Prediction, Problem, Score
+from paredown.search.problem import Objective, Prediction, Problem
 from paredown.search.ranks import Agreement, agreement_table, rank_agreement
 from paredown.search.refinement import Improvement, Refinement, Request
 from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity
+from paredown.specs import Score
 
 __all__ = [
     "CLASSICS",

@@ -12,10 +12,7 @@ from paredown.errors import ParedownError
 from paredown.record import MatrixEstimates
 from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity, curvature_of
-from paredown.specs import KEEP, Candidate, LayerRef, Scheme, fused_groups
-
-Score = Literal["fisher", "kfac", "ekfac", "modelopt", "delta_loss", "measured_loss"]
-"""What a choice may be scored with besides, where `Problem.of` is given the values (`paredown.search.classics` says what each is)."""
+from paredown.specs import KEEP, Candidate, LayerRef, Scheme, Score, fused_groups
 
 Objective = Literal["guarded_loss", "loss_increase", "output_error", "weight_error"] | Sensitivity | Score
 """What a search sums: a column of `Problem`, one number of curvature a layer (`paredown.search.sensitivities`), or a score."""
@@ -25,6 +22,9 @@ DEVIATIONS = 2.0
 
 STEP_PENALTY = 10.0
 """How fast the guarded loss grows with the relative output error (`Problem`)."""
+
+FEW_NAMES = 3
+"""Layers that a message names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Problem:
             candidates: Layer name to scheme to candidate.
             fuse: Decide the layers that a runtime fuses together.
             curvature: Layer name to the estimates of one matrix; the sensitivities that rest on curvature alone need it.
-            columns: Name of a `Score` or `Resource` to layer name to scheme (as asked) to value.
+            columns: Name of a `Score` or `Resource` to layer name to scheme (as asked) to value, in place of `Candidate.scores`.
 
         Returns:
             The problem.
@@ -139,7 +139,14 @@ class Problem:
             fixed_bytes=fixed_bytes,
             layers={layer.name: layer for layer in known},
             curvature=curvature or {},
-            columns={name: column(_looked_up(name, values)) for name, values in (columns or {}).items()},
+            columns={
+                **{
+                    score: column(lambda c, score=score: c.scores.get(score, 0.0))
+                    for score in get_args(Score)
+                    if not _lacking(score, table)
+                },
+                **{name: column(_looked_up(name, values)) for name, values in (columns or {}).items()},
+            },
         )
 
     def narrowed(self, masks: Sequence[np.ndarray]) -> Problem:
@@ -172,9 +179,7 @@ class Problem:
         """
         if objective in get_args(Score):
             if objective not in self.columns:
-                raise ParedownError(
-                    f"the score {objective!r} was not given; compute it for every candidate, and pass it as Problem.of(columns=...)"
-                )
+                raise ParedownError(_missing(cast(Score, objective), self.candidates))
             return self.columns[objective]
         if objective in ("guarded_loss", "loss_increase", "output_error"):
             return getattr(self, objective)
@@ -290,6 +295,21 @@ class Problem:
 def _sum(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None
+
+
+def _lacking(score: Score, table: Sequence[Sequence[Sequence[Candidate]]]) -> dict[str, str]:
+    """The layers that lack the score, with a note of theirs; one that is kept loses nothing and needs none."""
+    changed = [each for choices in table for choice in choices for each in choice if each.effective != KEEP]
+    return {each.layer: each.note for each in changed if score not in each.scores}
+
+
+def _missing(score: Score, table: Sequence[Sequence[Sequence[Candidate]]]) -> str:
+    lacking = _lacking(score, table)
+    if not any(score in each.scores for choices in table for choice in choices for each in choice):
+        return f"the score {score!r} was not asked for; give the study scores=({score!r},), or pass Problem.of(columns=...)"
+    some = "; ".join(f"{name} ({note})" if note else name for name, note in list(lacking.items())[:FEW_NAMES])
+    more = f" and {len(lacking) - FEW_NAMES} more" if len(lacking) > FEW_NAMES else ""
+    return f"{len(lacking)} layers lack the score {score!r}: {some}{more}; compare without it, or pass Problem.of(columns=...)"
 
 
 def _looked_up(name: str, values: Mapping[str, Mapping[Scheme, float]]) -> Callable[[Candidate], float]:

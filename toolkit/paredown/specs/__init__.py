@@ -18,6 +18,7 @@ from paredown.specs.measurements import Measurement, Metric, RefineObjective, Sp
 from paredown.specs.plans import SCHEMA, Candidate, Plan
 from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
+from paredown.specs.scores import MEASURED, Score
 from paredown.specs.serialisation import from_json, to_json
 from paredown.specs.study import ModelInfo, ScalingMethod, StudyConfig
 
@@ -26,6 +27,7 @@ __all__ = [
     "GRAMMAR",
     "GROUP_SIZES",
     "KEEP",
+    "MEASURED",
     "SCHEMA",
     "WHOLE_MODEL",
     "ActivationFormat",
@@ -52,6 +54,7 @@ __all__ = [
     "Rounding",
     "ScalingMethod",
     "Scheme",
+    "Score",
     "Solver",
     "Sparsity",
     "SpectralDensity",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.errors import ParedownError
@@ -31,6 +31,7 @@ class Candidate:
         note: Why `effective` differs from `scheme`, and what a method did about degenerate input; empty where neither is so.
         weight_error: ‖ΔW‖² (Frobenius), what curvature in one number is multiplied by; 0 in studies of earlier versions.
         seconds_per_token: CPU seconds a token, measured on this machine in one thread (`paredown.kernels.latency`); None where nothing was timed.
+        scores: What other allocators would sum, by the name of the `Score`; those that the study asked for and this layer takes.
     """
 
     layer: str
@@ -43,12 +44,14 @@ class Candidate:
     note: str = ""
     weight_error: float = 0.0
     seconds_per_token: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("loss_increase", "loss_increase_sd", "output_error", "weight_error"):
-            if not math.isfinite(getattr(self, name)):
+        numbers = {name: getattr(self, name) for name in ("loss_increase", "loss_increase_sd", "output_error", "weight_error")}
+        for name, value in (*numbers.items(), *self.scores.items()):
+            if not math.isfinite(value):
                 raise ParedownError(
-                    f"{name} of {self.scheme} on {self.layer} must be finite, got {getattr(self, name)}; look for NaN or infinite values in the weights or the calibration data"
+                    f"{name} of {self.scheme} on {self.layer} must be finite, got {value}; look for NaN or infinite values in the weights or the calibration data"
                 )
 
 

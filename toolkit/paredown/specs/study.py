@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from paredown.errors import ParedownError
 from paredown.specs.measurements import RefineObjective
 from paredown.specs.schemes import ExportFormat, Scheme, default_schemes
+from paredown.specs.scores import Score
 
 ScalingMethod = Literal["awq", "smoothquant"]
 """How inputs are scaled before anything is rounded."""
@@ -78,6 +79,9 @@ class StudyConfig:
             there are enough, the calibration samples themselves otherwise. None takes as many as are held out.
         latency_tokens: Tokens at once for which every layer is timed under every scheme on this machine, such as 1 where a decoder generates
             or 128 for a batch of sentences; latency is then a second budget. None times nothing.
+        scores: Other allocators' scores that every candidate gets besides, to compare with: ``fisher``, ``kfac``, ``ekfac``, ``modelopt`` and
+            ``delta_loss`` are read off the pass that prices, in its gradients (random probes of the Gauss-Newton matrix, or of the loss where
+            the task offers no probabilities); ``measured_loss`` takes a run of the search split for each layer and scheme.
         seed: Seed of every random choice.
     """
 
@@ -96,6 +100,7 @@ class StudyConfig:
     refine_objective: RefineObjective = "kl"
     search_samples: int | None = None
     latency_tokens: int | None = None
+    scores: tuple[Score, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -116,6 +121,8 @@ class StudyConfig:
             raise ParedownError(f"refine_plans must be at least 0, got {self.refine_plans}; 0 leaves measured refinement out")
         if self.refine_objective not in get_args(RefineObjective):
             raise ParedownError(f"refine_objective must be one of {', '.join(get_args(RefineObjective))}, got {self.refine_objective!r}")
+        if unknown := set(self.scores) - set(get_args(Score)):
+            raise ParedownError(f"scores must be among {', '.join(get_args(Score))}, got {', '.join(map(repr, sorted(unknown)))}")
         if not 0 <= self.hessian_seconds < math.inf:
             raise ParedownError(f"hessian_seconds must be a time of at least 0, got {self.hessian_seconds}; 0 leaves the true Hessian out")
         widths = [scheme.nominal_bits for scheme in schemes]

@@ -72,7 +72,7 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
             return lambda: None
         weight, offers, keep_made = weight_of(model, layer), session.offers[layer.name], functools.partial(session.kept.keep, layer)
         return lambda: (
-            price(layer, weight, seen, units, offers, keep_made),
+            price(layer, weight, seen, units, offers, keep_made, config.scores),
             *refined(seen, units, ids, matrix, exact=exact, seed=config.seed),
         )
 

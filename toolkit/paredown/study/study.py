@@ -21,7 +21,7 @@ from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
-from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
+from paredown.specs import MEASURED, CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.bench import executor_of
@@ -75,6 +75,8 @@ class Study:
         # and more or less time for the Hessian spoils nothing that is there
         # nor do latencies, which are measured on whatever machine it is, nor a longer refinement, whose trials say what they are of
         free = {name: getattr(kept[-1], name) for name in _MAY_CHANGE} if kept else {}
+        if config is not None and kept and set(config.scores) ^ set(kept[-1].scores) <= {MEASURED}:  # the others come with the prices
+            free["scores"] = kept[-1].scores
         asked = dataclasses.replace(config, **free) if config is not None and kept else None
         if asked is not None and asked != kept[-1] and self.store.payloads(ModelInfo):
             changed = ", ".join(
