@@ -75,8 +75,8 @@ def _damage(layer: LayerRef, index: int, bits: float) -> float:
     return 0.02 * weight * wobble * 4.0 ** (2 - bits)
 
 
-def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES) -> list[Candidate]:
-    """Sparsity costs what 1.5 bits do, a solver gains 0.3 bits, a correction of rank 16 0.5."""
+def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES, *, timed: bool = False) -> list[Candidate]:
+    """Sparsity costs what 1.5 bits do, a solver gains 0.3 bits, a correction of rank 16 0.5. 3 bits are slower than 4."""
     result = []
     for scheme in map(Scheme.parse, schemes):
         assert scheme.weight is not None
@@ -91,7 +91,20 @@ def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES) ->
         )
         loss = _damage(layer, index, bits)
         error = min(1.0, 0.8 * 4.0 ** (2 - bits))
-        result.append(Candidate(layer.name, scheme, scheme, size, loss, 0.15 * loss, error, weight_error=2e-5 * error * layer.parameters))
+        seconds = 1e-12 * layer.parameters * (8 + scheme.weight.bits + 3 * (scheme.weight.bits == 3)) if timed else None
+        result.append(
+            Candidate(
+                layer.name,
+                scheme,
+                scheme,
+                size,
+                loss,
+                0.15 * loss,
+                error,
+                weight_error=2e-5 * error * layer.parameters,
+                seconds_per_token=seconds,
+            )
+        )
     return result
 
 
@@ -157,6 +170,7 @@ class FakeStudy:
         fail_at: str = "",
         hessian_share: float = 0.5,
         schemes: Sequence[str] = SCHEMES,
+        timed: bool = False,
     ) -> None:
         self.store = Store(folder, create=True)
         self.folder = self.store.folder
@@ -166,6 +180,7 @@ class FakeStudy:
         self.pause_each = pause_each
         self.fail_at = fail_at
         self.hessian_share = hessian_share
+        self.timed = timed
         self.busy_elsewhere = False
         self.asked: list[CurvatureRequest] = []
         self.exported: list[tuple[Plan, Path]] = []
@@ -188,7 +203,10 @@ class FakeStudy:
         return record
 
     def problem(self) -> Problem:
-        priced = {layer.name: {c.scheme: c for c in candidates(layer, i, self.config.schemes)} for i, layer in enumerate(self.layers)}
+        priced = {
+            layer.name: {c.scheme: c for c in candidates(layer, i, self.config.schemes, timed=self.timed)}
+            for i, layer in enumerate(self.layers)
+        }
         return Problem.of(self.info.fixed_bytes, self.layers, priced)
 
     def start(self) -> FakeStudy:
@@ -243,7 +261,10 @@ class FakeStudy:
     def plan(self, schemes: Mapping[str, Scheme], found_by: str) -> Plan:
         predicted = self.problem().predict(schemes)
         kept = {name: scheme for name, scheme in schemes.items() if scheme != KEEP}
-        return Plan(self.info.model, self.info.digest, kept, predicted.bytes, predicted.loss_increase, predicted.loss_increase_sd, found_by)
+        found = Plan(
+            self.info.model, self.info.digest, kept, predicted.bytes, predicted.loss_increase, predicted.loss_increase_sd, found_by
+        )
+        return replace(found, seconds_per_token=predicted.seconds_per_token)
 
     def plans(self) -> list[Plan]:
         """Uniform plans and searched ones between, every second of them away from its optimum, as a real search measures some."""
@@ -303,7 +324,7 @@ class FakeStudy:
                 layer=layer.name,
                 done=index + 1,
                 total=total,
-                payload=candidates(layer, index, self.config.schemes),
+                payload=candidates(layer, index, self.config.schemes, timed=self.timed),
             )
             yield
         found = self.plans()

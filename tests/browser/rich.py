@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import fake_refinement
 from browser.harness import View
 from fake_study import RICH, FakeStudy, filled
 from paredown_widgets.handlers import handle
@@ -22,6 +23,11 @@ def rich_study(folder: Path, blocks: int = 6) -> FakeStudy:
     if study.record().info is None:
         filled(folder, blocks=blocks, schemes=RICH)
     return study
+
+
+def refined_study(folder: Path) -> FakeStudy:
+    """A study whose plans were refined and whose layers were timed."""
+    return fake_refinement.refined(filled(folder, timed=True))
 
 
 class Rich:
@@ -50,14 +56,14 @@ class Rich:
     def state(self, **changes: Any) -> dict[str, Any]:
         return {**snapshot(self.model), "theme": "light", "seq": 1, "want_png": 0} | changes
 
-    def answer(self, view: View) -> None:
+    def answer(self, view: View, *more: str) -> None:
         """Have the model do what the page sent since the last time, and push what changed."""
         sent = view.messages()
         for message in sent[self.seen :]:
             if message["type"] != "ack":
                 handle(self.model, message)
         self.seen = len(sent)
-        for trait in ("plan", "summary", "what_if"):
+        for trait in ("plan", "summary", "what_if", *more):
             view.set(trait, snapshot(self.model)[trait])
 
     def scheme(self, index: int) -> str:

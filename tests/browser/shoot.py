@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import state as states
 from browser.harness import View, launched
-from browser.rich import Rich, rich_study
+from browser.rich import Rich, refined_study, rich_study
 
 OUT = Path(__file__).parents[2] / ".screenshots"
 DARK = {"ground": "#111418", "ink": "#eee"}
@@ -65,6 +65,15 @@ def rich(theme: str = "light", blocks: int = 6) -> dict[str, Any]:
         return Rich(rich_study(Path(folder), blocks)).edited().state(theme=theme)
 
 
+def refined(theme: str = "light", tab: str = "", **choices: str) -> dict[str, Any]:
+    """A study whose plans were refined and timed."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Rich(refined_study(Path(folder)))
+        for kind, choice in choices.items():
+            shown.do(kind, id=choice)
+        return shown.state(theme=theme) | {"tab": tab}
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -87,6 +96,10 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "by_trace_dark_900": (900, lambda: by_trace("dark"), DARK),
     **{f"rich_light_{width}": (width, rich, {}) for width in (1280, 900, 620)},
     **{f"rich_dark_{width}": (width, partial(rich, "dark"), DARK) for width in (1280, 900, 620)},
+    **{f"refined_light_{width}": (width, refined, {}) for width in (1280, 620)},
+    **{f"refined_dark_{width}": (width, partial(refined, "dark", x="seconds"), DARK) for width in (1280, 620)},
+    **{f"search_light_{width}": (width, partial(refined, tab="Search"), {}) for width in (1280, 620)},
+    **{f"search_dark_{width}": (width, partial(refined, "dark", "Search"), DARK) for width in (1280, 620)},
     "rich_deep_1280": (1280, partial(rich, blocks=32), {}),
     "rich_deep_dark_900": (900, partial(rich, "dark", 32), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},
@@ -114,6 +127,8 @@ def main(names: list[str]) -> None:
             for chart in ("front", "spectrum"):
                 if (state[chart].get("figure") or {}).get("data"):
                     view.drawn(chart)
+            if state.get("tab"):
+                view.page.get_by_role("tab", name=state["tab"]).click()
             view.page.wait_for_timeout(250)
             view.page.screenshot(path=OUT / f"{name}.png", full_page=True)
             height = view.page.evaluate("document.querySelector('.pd').offsetHeight")

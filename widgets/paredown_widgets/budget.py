@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paredown.errors import ParedownError
+from paredown.search import Prediction
 from paredown_widgets import numbers
 from paredown_widgets.model import ExplorerModel
 
@@ -45,19 +46,24 @@ def view(model: ExplorerModel) -> dict[str, Any]:
 
 
 def uniform_sizes(model: ExplorerModel) -> dict[int, int]:
-    """Bits to bytes of the uniform plans that stand as a ruler; worked out once for a problem."""
+    """Bits to bytes of the uniform plans that stand as a ruler."""
+    return {bits: prediction.bytes for bits, prediction in uniform_plans(model).items()}
+
+
+def uniform_plans(model: ExplorerModel) -> dict[int, Prediction]:
+    """Bits to what the uniform plans of the ruler are predicted to take; worked out once for a problem."""
     if "ruler" not in model.cache or model.cache["ruler"][0] is not model.problem:
-        model.cache["ruler"] = (model.problem, _uniform_sizes(model))
+        model.cache["ruler"] = (model.problem, _uniform_plans(model))
     return model.cache["ruler"][1]
 
 
-def _uniform_sizes(model: ExplorerModel) -> dict[int, int]:
-    sizes: dict[int, int] = {}
+def _uniform_plans(model: ExplorerModel) -> dict[int, Prediction]:
+    plans: dict[int, Prediction] = {}
     for bits in _RULER:
         try:
             prediction = model.predict(model.uniform(bits))
         except ParedownError:  # the study has no scheme of those bits
             continue
         if prediction is not None:
-            sizes[bits] = prediction.bytes
-    return sizes
+            plans[bits] = prediction
+    return plans

@@ -36,6 +36,7 @@ const MARKS = {
     ["path", { d: "M0 4.5h18", stroke: "var(--pd-predicted)", "stroke-width": 1.3 }],
   ]],
   uniform: [11, 11, [["path", { d: "M5.5 1l4.5 4.5-4.5 4.5L1 5.5z", fill: "none", stroke: "var(--pd-uniform)", "stroke-width": 1.5 }]]],
+  refined: [10, 10, [["rect", { x: 1, y: 1, width: 8, height: 8, fill: "var(--pd-measured)", stroke: "var(--pd-ink)", "stroke-width": 1.5 }]]],
   a: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-a)", "stroke-width": 1.8 }]]],
   b: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-b)", "stroke-width": 1.8, "stroke-dasharray": "5 2" }]]],
   c: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-c)", "stroke-width": 1.8, "stroke-dasharray": "1.5 2" }]]],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from paredown_widgets.jupyter import ExplorerWidget
 
 _OBSERVED = ("plan", "selection", "locked", "budget", "state", "measurements", "error")
-_FIGURES = ("front", "accuracy", "loss", "spectrum", "spectra")
+_FIGURES = ("front", "accuracy", "loss", "latency", "spectrum", "spectra")
 _POLL = 0.03
 
 
@@ -166,7 +166,7 @@ class Explorer:
         """A chart for a paper, in the light palette.
 
         Args:
-            name: front (KL against size), accuracy (the task's metric), loss, spectrum (selected layers) or spectra (all).
+            name: front (KL against size), accuracy (the task's metric), loss, latency (KL against it), spectrum (selected layers) or spectra (all).
 
         Raises:
             ParedownError: If there is no such figure.
@@ -180,7 +180,12 @@ class Explorer:
                 names = spectrum.shown_layers(self.model)
                 built = spectrum.all_figure(self.model) if name == "spectra" else spectrum.spectrum_figure(self.model, names)
             else:
-                built = front.view(self.model, {"front": "kl", "accuracy": "metric", "loss": "loss"}[name])["figure"]
+                if name == "latency" and self.model.front_by_seconds is None:
+                    raise ParedownError(
+                        "latency is not known: nothing has timed the candidates; give a new study latency_tokens, such as 1"
+                    )
+                y = {"accuracy": "metric", "loss": "loss"}.get(name, "kl")
+                built = front.view(self.model, y, "seconds" if name == "latency" else "bytes")["figure"]
         return go.Figure(paper(built))
 
     # -- the run

@@ -1,19 +1,21 @@
-/** The Pareto front: the trade of size against what is lost. The largest chart of the explorer. */
+/** The Pareto front: the trade of size or latency against what is lost. The largest chart of the explorer. */
 import { createChart } from "./chart.js";
 import { emptyNote, h, mark, segments, show, star, text } from "./dom.js";
 
 /** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
 export function createFront(ctx) {
   const count = h("span", { class: "sub" });
+  const x = segments("Horizontal axis", (id) => ctx.emit({ type: "x", id }));
   const y = segments("Vertical axis", (id) => ctx.emit({ type: "y", id }));
-  const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted"), h("span", {}, mark("measured"), "measured, front"), h("span", {}, mark("uniform"), "uniform"),
-    h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan, measured and predicted" })));
+  const refined = h("span", { hidden: true }, mark("refined"), "refined");
+  const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted"), h("span", {}, mark("measured"), "measured, front"), h("span", {}, mark("uniform"), "uniform"), refined,
+    h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan" })));
   const chart = createChart({
     name: "front", plotly: ctx.plotly, say: ctx.say,
     pick: ({ data, shift }) => { if (data) ctx.emit({ type: "load_plan", digest: data, shift }); },
   });
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-pareto", "aria-label": "Pareto front" }, h("header", {}, h("h2", { text: "Pareto front" }), count, h("span", { class: "grow" }), y.el), legend, chart.el, note.el);
+  const el = h("section", { class: "pd-panel pd-pareto", "aria-label": "Pareto front" }, h("header", {}, h("h2", { text: "Pareto front" }), count, h("span", { class: "grow" }), x.el, y.el), legend, chart.el, note.el);
   return {
     el, chart,
     needs: ["front"],
@@ -24,6 +26,8 @@ export function createFront(ctx) {
       show(chart.el, ready);
       show(legend, ready);
       text(count, ready ? state.count : "");
+      show(refined, state.refined);
+      x.update(ready ? state.x_options ?? [] : [], state.x);
       y.update(ready ? state.y_options ?? [] : [], state.y);
       return ready ? chart.update(state.figure, state.label) : undefined;
     },

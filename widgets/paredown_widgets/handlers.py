@@ -302,6 +302,7 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "filter": _filter,
     "color_by": _choice("color_by", "id", tuple(COLORS)),
     "order": _choice("order", "id", ("model", "largest")),
+    "x": _choice("x", "id", ("bytes", "seconds")),
     "y": _choice("y", "id", ("kl", "metric", "loss")),
     "spectrum_mode": _choice("spectrum_mode", "id", ("selected", "all", "table")),
     "spectrum_matrix": _choice("spectrum_matrix", "id", ("auto", *curvature.MATRICES)),

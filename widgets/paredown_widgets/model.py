@@ -32,6 +32,7 @@ from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
 from paredown_widgets.front_line import FrontLine, front_line
+from paredown_widgets.improvements import History
 from paredown_widgets.labels import LayerLabel, label_layers
 from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
@@ -60,6 +61,7 @@ class ExplorerModel(param.Parameterized):
     filter = param.String(default="")
     color_by = param.Selector(default="bits", objects=list(COLORS))
     order = param.Selector(default="model", objects=["model", "largest"])
+    x = param.Selector(default="bytes", objects=["bytes", "seconds"])
     y = param.Selector(default="kl", objects=["kl", "metric", "loss"])
     sensitivity = param.String(default="kl", doc="What the bars show and a fill minimises; `sensitivities.choices` names them")
     spectrum_mode = param.Selector(default="selected", objects=["selected", "all", "table"])
@@ -79,6 +81,8 @@ class ExplorerModel(param.Parameterized):
         self.layer_choices: dict[str, SchemeChoices] = {}  # of each layer, once all are priced; layers with the same choices share them
         self.problem: Problem | None = None
         self.front: FrontLine | None = None
+        self.front_by_seconds: FrontLine | None = None  # where every candidate was timed
+        self.history = History()
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement
@@ -160,6 +164,7 @@ class ExplorerModel(param.Parameterized):
 
     def _absorb(self, events: Sequence[Event]) -> None:
         record = self.record
+        self.history.update(events, record)
         if record.info is not None:
             kept = any(KEEP in offered for offered in record.candidates.values())
             own = (
@@ -191,8 +196,11 @@ class ExplorerModel(param.Parameterized):
             return
         problem = Problem.of(record.info.fixed_bytes, record.layers, record.candidates, fuse=self.config.fuse)
         line, choices = front_line(problem), layer_choices(self.choices, self.editor.groups.values(), record.candidates)
+        timed = all(candidate.seconds_per_token is not None for offered in record.candidates.values() for candidate in offered.values())
+        by_seconds = front_line(problem, "seconds") if timed else None
         with self.lock:
-            self.problem, self.front, self.layer_choices, self.priced = problem, line, choices, priced
+            self.problem, self.front, self.front_by_seconds = problem, line, by_seconds
+            self.layer_choices, self.priced = choices, priced
             if self.budget is None and self.choices.bits:
                 prediction = self.predict(self.uniform(bits_of(self.choices.middle) or 4))
                 self.budget = prediction.bytes if prediction else problem.largest_bytes

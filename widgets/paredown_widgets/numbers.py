@@ -108,6 +108,16 @@ def quantity(value: float | None, error: float | None = None) -> str:
     return f"({mantissa}){times}" if "±" in mantissa else mantissa + times
 
 
+def signed(value: float | None, error: float | None = None) -> str:
+    """A change: with its sign.
+
+    Example:
+        >>> signed(-0.0031, 0.0008), signed(0.25), signed(None)
+        ('−0.0031 ± 0.0008', '+0.250', '–')
+    """
+    return NONE if value is None else ("+" if value > 0 else "") + quantity(value, error)
+
+
 def error(deviation: float) -> str:
     """A standard error on its own, with one or two digits.
 
@@ -141,6 +151,16 @@ def duration(seconds: float) -> str:
         ('2.13\xa0s', '12.3\xa0ms')
     """
     return f"{significant(seconds)}{SPACE}s" if seconds >= 1 else f"{significant(seconds * 1e3)}{SPACE}ms"
+
+
+def latency(seconds: float) -> str:
+    r"""Seconds a token.
+
+    Example:
+        >>> latency(0.00213), latency(4.2e-6)
+        ('2.13\xa0ms', '4.20\xa0µs')
+    """
+    return f"{significant(seconds * 1e3)}{SPACE}ms" if seconds >= 1e-3 else f"{significant(seconds * 1e6)}{SPACE}µs"
 
 
 def is_share(metric: str) -> bool:

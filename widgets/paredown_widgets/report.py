@@ -76,7 +76,7 @@ def render_report(study: StudyLike, model: ExplorerModel | None = None) -> str:
 def record(model: ExplorerModel) -> dict[str, Any]:
     """What the file holds: the state, and what each thing that can be clicked leads to."""
     state = {**snapshot(model), "seq": 1, "offline": True, "bundle": ""}
-    fronts = {option["id"]: front.view(model, option["id"]) for option in front.options(model)} if model.record.info else {}
+    fronts = _fronts(model) if model.record.info else {}
     kinds = {}
     for choice in sensitivities.choices(model):
         model.sensitivity = choice.id
@@ -124,7 +124,7 @@ def _plans(model: ExplorerModel) -> dict[str, Any]:
     for digest in list(model.measured_plans())[:_MOST_PLANS]:
         handle(model, {"type": "load_plan", "digest": digest})
         state = snapshot(model)
-        fronts = {option["id"]: _stars(front.view(model, option["id"])) for option in front.options(model)}
+        fronts = {key: _stars(shown) for key, shown in _fronts(model).items()}
         kept = {name: state[name] for name in _OF_A_PLAN}
         kept["sensitivity"] |= {"kinds": kept["sensitivity"]["kinds"][:1]}
         plans[digest] = {"state": kept, "fronts": fronts}
@@ -132,6 +132,15 @@ def _plans(model: ExplorerModel) -> dict[str, Any]:
         model.load(before, "")
     model.editor.start_from(before)
     return plans
+
+
+def _fronts(model: ExplorerModel) -> dict[str, dict[str, Any]]:
+    """The front for each pair of axes, by the words ``x y``."""
+    return {
+        f"{x['id']} {y['id']}": front.view(model, y["id"], "seconds" if x["id"] == "seconds" else "bytes")
+        for x in front.x_options(model)
+        for y in front.options(model)
+    }
 
 
 def _stars(view: dict[str, Any]) -> dict[str, Any]:

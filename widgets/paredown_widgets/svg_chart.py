@@ -110,10 +110,10 @@ def _shape(shape: Json, xs: _Axis, ys: _Axis) -> str:
 
 
 def _trace(trace: Json, xs: _Axis, ys: _Axis) -> str:
-    points = [(xs.at(x), ys.at(y)) for x, y in zip(trace["x"], trace["y"], strict=True)]
+    points = [(xs.at(x), ys.at(y)) for x, y in zip(trace["x"], trace["y"], strict=True) if x is not None]
     parts: list[str] = []
     if "lines" in trace["mode"] and points:
-        path = "M" + "L".join(f"{_n(min(max(px, xs.start), xs.end))} {_n(min(max(py, ys.end), ys.start))}" for px, py in points)
+        path = "".join(_path(run, xs, ys) for run in _runs(trace))
         if trace.get("fill"):
             parts.append(f'<path d="{path}Z" fill="{trace["fillcolor"]}"/>')
         else:
@@ -128,6 +128,21 @@ def _trace(trace: Json, xs: _Axis, ys: _Axis) -> str:
         parts += [text(label, px + 7, py - 7, fill="#5d6875") for label, (px, py) in zip(labels, points, strict=True) if label]
     opacity = trace.get("opacity", 1.0)
     return f'<g opacity="{opacity}">{"".join(parts)}</g>'
+
+
+def _runs(trace: Json) -> list[list[tuple[float, float]]]:
+    """A line's points between its gaps, which are None."""
+    runs: list[list[tuple[float, float]]] = [[]]
+    for x, y in zip(trace["x"], trace["y"], strict=True):
+        if x is None or y is None:
+            runs.append([])
+        else:
+            runs[-1].append((x, y))
+    return [run for run in runs if run]
+
+
+def _path(run: list[tuple[float, float]], xs: _Axis, ys: _Axis) -> str:
+    return "M" + "L".join(f"{_n(min(max(xs.at(x), xs.start), xs.end))} {_n(min(max(ys.at(y), ys.end), ys.start))}" for x, y in run)
 
 
 def _bars(trace: Json, xs: _Axis, ys: _Axis) -> list[str]:
@@ -148,6 +163,8 @@ def _mark(symbol: str, x: float, y: float, marker: Json) -> str:
     if symbol == "diamond":
         r = radius * 1.15
         return f'<path d="M{_n(x)} {_n(y - r)}l{_n(r)} {_n(r)}l{_n(-r)} {_n(r)}l{_n(-r)} {_n(-r)}z" {style}/>'
+    if symbol == "square":
+        return f'<path d="M{_n(x - radius)} {_n(y - radius)}h{_n(2 * radius)}v{_n(2 * radius)}h{_n(-2 * radius)}z" {style}/>'
     if symbol == "star":
         corners = [(radius * (1.2 if k % 2 == 0 else 0.5), math.pi * (k / 5 - 0.5)) for k in range(10)]
         path = "L".join(f"{_n(x + r * math.cos(a))} {_n(y + r * math.sin(a))}" for r, a in corners)

@@ -12,6 +12,7 @@ from paredown_widgets.figures.style import linear_range, log_range, rounded
 from paredown_widgets.model import ExplorerModel
 
 Quantity = Literal["kl", "metric", "loss"]
+Resource = Literal["bytes", "seconds"]
 Json = dict[str, Any]
 FLOOR = 1e-6
 """Nats; below it a logarithmic axis would show rounding errors."""
@@ -48,8 +49,31 @@ def scale_of(model: ExplorerModel, quantity: Quantity) -> Scale:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """What the horizontal axis shows: what a plan takes."""
+
+    resource: Resource
+    title: str
+    unit: float
+
+    def of(self, size: float, seconds: float | None) -> float | None:
+        """Place of a plan of so many bytes and seconds a token; None where it was not timed."""
+        taken = size if self.resource == "bytes" else seconds
+        return taken / self.unit if taken else None
+
+
+def extent_of(model: ExplorerModel, resource: Resource) -> Extent:
+    """The axis of one resource; the unit of a latency is that of the largest plan, so that it stays while plans come."""
+    if resource == "bytes":
+        return Extent("bytes", "Size, MB (log)", 1e6)
+    line = model.front_by_seconds
+    slow = line is not None and max(line.seconds or (0.0,)) >= 1e-3
+    return Extent("seconds", f"Latency of the layers, {'ms' if slow else 'µs'} per token (log)", 1e-3 if slow else 1e-6)
+
+
+@dataclass(frozen=True)
 class Point:
-    """A plan in the chart: MB, value and its standard error, what hovering says, and the plan's digest."""
+    """A plan in the chart: place on the horizontal axis, value and its standard error, what hovering says, and the plan's digest."""
 
     x: float
     y: float
@@ -67,11 +91,14 @@ def fitted_range(
     uniform: list[Point],
     line: list[tuple[float, float, float]],
     here: list[Point],
+    refined: list[Point],
 ) -> list[float]:
-    """Fits the front and the original; what lies outside sits on the edge."""
+    """Fits the front and the original; what lies outside sits on the edge. A refined plan widens it and never narrows it."""
     if scale.log:
-        values = [p.y for p in (*searched, *uniform, *here)]
-        alone = not (searched or uniform)  # until something is measured the line has the chart for itself; later it may leave at the top
+        values = [p.y for p in (*searched, *uniform, *here, *refined)]
+        alone = not (
+            searched or uniform or refined
+        )  # until something is measured the line has the chart for itself; later it may leave at the top
         values += [value for _, value, _ in line if alone or value <= max(values) * 3]
         low, high = log_range(values or [1e-3, 1.0])
         return [max(low, high - 6), high]
@@ -85,6 +112,7 @@ def fitted_range(
         return [0.0, 1.0]
     best = original[0] if original is not None else sorted(values)[len(values) // 2]
     near = sorted(abs(value - best) for value in values)[int(0.8 * (len(values) - 1))]
+    values += [p.y - p.error for p in refined] + [p.y + p.error for p in refined]
     reach = max(4 * near, 1e-6 * abs(best) + 1e-9)  # one plan gone wrong does not flatten the rest
     return linear_range(max(min(values), best - reach), min(max(values), best + reach))
 

@@ -1,0 +1,61 @@
+"""Measured refinement on a fake study: trials on a search split, and the plans that became the best of a budget, as a study writes them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fake_study import FakeStudy, measurement
+from paredown.search import allocate
+from paredown.specs import Plan, Scheme, Trial
+
+SAMPLES = 40
+SPLIT = "5ea5c45ea5c45ea5"
+
+
+def trial(plan: Plan, loss: float, start: int = 0, stop: int = SAMPLES) -> Trial:
+    """Losses of some samples around a mean; what makes a sample hard is the same for all plans."""
+    hard = random.Random(1)
+    shares = [0.5 + hard.random() for _ in range(SAMPLES)]
+    draw = random.Random(plan.digest)
+    losses = [loss * share * (1 + 0.05 * draw.gauss(0, 1)) for share in shares]
+    return Trial(plan.digest, SPLIT, "kl", start, tuple(losses[start:stop]))
+
+
+def steps(study: FakeStudy, budgets: tuple[int, ...] = (3, 4), rounds: int = 4) -> Iterator[None]:
+    """At each budget the uniform and the searched plan are tried, then better and better plans by switches of one layer, each measured as it comes."""
+    add, problem = study.store.append, study.problem()
+    names = [layer.name for layer in study.layers]
+    uniform = {bits: study.plan({name: Scheme.parse(f"int{bits}g64") for name in names}, f"uniform int{bits}g64") for bits in budgets}
+    for plan in uniform.values():
+        add("fake", "measure", "progress", payload=[trial(plan, plan.loss_increase or 0.0)])
+    yield
+    for bits, rival in uniform.items():
+        schemes = dict(allocate(problem, rival.bytes))
+        now = study.plan(schemes, f"searched at {bits} bits")
+        loss = 0.9 * min(now.loss_increase or 0.0, rival.loss_increase or 0.0)
+        add("fake", "search", "plan", payload=[now])
+        add("fake", "measure", "progress", payload=[trial(now, loss)])
+        for step in range(rounds):
+            name = names[1 + (7 * step + bits) % (len(names) - 2)]
+            old = schemes[name]
+            new = Scheme.parse("int2g64" if str(old) != "int2g64" else "int3g64")
+            schemes = {**schemes, name: new}
+            loss *= 0.9
+            better = study.plan(schemes, f"refined at {bits} bits, switch of {name} {old} → {new}")
+            add("fake", "measure", "progress", payload=[trial(better, loss, 0, SAMPLES // 4)])
+            add("fake", "measure", "progress", payload=[trial(better, loss, SAMPLES // 4)])
+            add("fake", "measure", "plan", payload=[better])
+            add("fake", "measure", "progress", message=f"Refining: {step} plans tried; {better.found_by}")
+            yield
+            add("fake", "measure", "measurement", payload=[replace(measurement(better), kl=1.1 * loss, kl_sd=0.1 * loss)])
+            yield
+    add("fake", "measure", "finished", message="done")
+
+
+def refined(study: FakeStudy, **more: int) -> FakeStudy:
+    """A study that is over, refined."""
+    for _ in steps(study, **more):  # pyright: ignore[reportArgumentType]
+        pass
+    return study
