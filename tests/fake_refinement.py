@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from fake_study import FakeStudy, measurement
 from paredown.search import allocate
-from paredown.specs import Plan, Scheme, Trial
+from paredown.specs import Plan, Scheme, Trial, fused_groups
 
 SAMPLES = 40
 SPLIT = "5ea5c45ea5c45ea5"
@@ -27,6 +27,7 @@ def steps(study: FakeStudy, budgets: tuple[int, ...] = (3, 4), rounds: int = 4) 
     """At each budget the uniform and the searched plan are tried, then better and better plans by switches of one layer, each measured as it comes."""
     add, problem = study.store.append, study.problem()
     names = [layer.name for layer in study.layers]
+    groups = fused_groups(study.layers)
     uniform = {bits: study.plan({name: Scheme.parse(f"int{bits}g64") for name in names}, f"uniform int{bits}g64") for bits in budgets}
     for plan in uniform.values():
         add("fake", "measure", "progress", payload=[trial(plan, plan.loss_increase or 0.0)])
@@ -38,10 +39,10 @@ def steps(study: FakeStudy, budgets: tuple[int, ...] = (3, 4), rounds: int = 4) 
         add("fake", "search", "plan", payload=[now])
         add("fake", "measure", "progress", payload=[trial(now, loss)])
         for step in range(rounds):
-            name = names[1 + (7 * step + bits) % (len(names) - 2)]
-            old = schemes[name]
+            group = groups[1 + (7 * step + bits) % (len(groups) - 2)]
+            name, old = f"{group[0]} and {len(group) - 1} more" if len(group) > 1 else group[0], schemes[group[0]]
             new = Scheme.parse("int2g64" if str(old) != "int2g64" else "int3g64")
-            schemes = {**schemes, name: new}
+            schemes = {**schemes, **dict.fromkeys(group, new)}
             loss *= 0.9
             better = study.plan(schemes, f"refined at {bits} bits, switch of {name} {old} → {new}")
             add("fake", "measure", "progress", payload=[trial(better, loss, 0, SAMPLES // 4)])

@@ -50,3 +50,38 @@ def test_a_refined_plan_is_loaded_by_a_click_and_undone(searched: Rich, view: Vi
     assert searched.model.plan.digest == wanted
     searched.do("undo")
     assert searched.model.editor.schemes == before
+
+
+def test_a_row_of_the_history_is_loaded_by_mouse_and_by_keyboard(searched: Rich, view: View) -> None:
+    view.page.get_by_role("tab", name="Overview").focus()
+    view.page.keyboard.press("ArrowRight")
+    expect(view.page.get_by_role("tabpanel", name="Search")).to_be_visible()
+    expect(view.page.get_by_role("tabpanel", name="Overview")).to_be_hidden()
+    rows = view.page.locator(".pd-history tbody tr")
+    digests = [step.plan.digest for step in searched.model.history.improvements[::-1]]
+    expect(rows).to_have_count(len(digests))
+    rows.nth(2).click()
+    assert view.last("load_plan")["digest"] == digests[2]
+    searched.answer(view, "history")
+    expect(rows.nth(2)).to_have_attribute("aria-current", "true")
+    assert searched.model.plan is not None
+    assert searched.model.plan.digest == digests[2]
+    rows.nth(2).get_by_role("button").focus()
+    view.page.keyboard.press("ArrowDown")
+    view.page.keyboard.press("Enter")
+    searched.answer(view, "history")
+    assert searched.model.plan.digest == digests[3]
+    expect(rows.nth(3).get_by_role("button")).to_be_focused()
+    searched.do("undo")
+    assert searched.model.plan.digest == digests[2]
+
+
+def test_names_in_the_history_stay_text(searched: Rich, view: View) -> None:
+    hostile = '<img src=x onerror="window.pwned = 1">'
+    state = searched.state()["history"]
+    state["rows"][0] |= dict.fromkeys(("what", "title", "budget", "size", "origin", "before", "measured"), hostile)
+    view.set("history", state | {"note": hostile, "count": hostile})
+    view.page.get_by_role("tab", name="Search").click()
+    expect(view.page.locator(".pd-history tbody tr").first.get_by_role("button")).to_have_text(hostile)
+    assert view.page.locator(".pd-search img").count() == 0
+    assert view.page.evaluate("() => window.pwned") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -121,3 +122,72 @@ def test_a_figure_of_latency_needs_times(tmp_path: Path, study: FakeStudy) -> No
         Explorer(study).figure("latency")
     explorer = Explorer(filled(tmp_path / "timed", blocks=1, timed=True))
     assert explorer.figure("latency").layout.xaxis.title.text.startswith("Latency")
+
+
+def test_the_history_says_newest_first_which_switch_won_what(refined: ExplorerModel) -> None:
+    shown = snapshot(refined)["history"]
+    assert len(shown["rows"]) == 8
+    assert shown["count"] == "10 plans tried, 8 improvements"
+    assert [row["budget"].replace("\N{NO-BREAK SPACE}", " ") for row in shown["rows"]] == ["4 bits"] * 4 + ["3 bits"] * 4
+    for row, step in zip(shown["rows"], refined.history.improvements[::-1], strict=True):
+        assert row["digest"] == step.plan.digest
+        assert row["origin"] == "switch"
+        named = step.plan.found_by.split("switch of ")[1]
+        layer, _, change = named.partition(" ")
+        assert row["what"] == f"{refined.labels[layer].text} {change}"
+        assert row["gain"].startswith("−")
+        assert row["standing"] == (row is shown["rows"][0] or row is shown["rows"][4])
+        assert "±" in row["predicted"]
+        assert row["measured"] != "–"
+    assert [row["tried"] for row in shown["rows"]] == ["10", "9", "8", "7", "6", "5", "4", "3"]
+    assert "40 samples" in shown["note"]
+
+
+def test_gains_are_paired_sample_by_sample(refined: ExplorerModel) -> None:
+    for step in refined.history.improvements:
+        assert step.before is not None
+        losses = [
+            np.array(fake_refinement.trial(plan, loss).losses) for plan, loss in ((step.before, 1.0), (step.plan, 0.9))
+        ]  # both up to one factor, which the loss before gives
+        factor = step.loss_before / losses[0].mean()
+        gaps = factor * (losses[1] - losses[0])
+        assert step.loss - step.loss_before == pytest.approx(gaps.mean())
+        assert step.gain_sd == pytest.approx(gaps.std(ddof=1) / len(gaps) ** 0.5)
+        assert step.gain_sd < 0.3 * losses[0].std() * factor / len(gaps) ** 0.5  # what they share drops out
+
+
+def test_history_read_in_one_piece_is_that_read_bit_by_bit(tmp_path: Path) -> None:
+    study = filled(tmp_path, blocks=2)
+    bit = ExplorerModel(study)
+    for _ in fake_refinement.steps(study):
+        bit.refresh()
+    bit.refresh()
+    whole = ExplorerModel(study)
+    whole.refresh()
+    assert bit.history.improvements == whole.history.improvements
+    assert bit.history.tried == whole.history.tried
+
+
+def test_a_row_of_the_history_loads_its_plan_which_can_be_undone(tmp_path: Path) -> None:
+    model = ExplorerModel(fake_refinement.refined(filled(tmp_path, blocks=1), rounds=2))
+    model.refresh()
+    before, row = dict(model.editor.schemes), snapshot(model)["history"]["rows"][-1]
+    handle(model, {"type": "load_plan", "digest": row["digest"]})
+    assert [row["loaded"] for row in snapshot(model)["history"]["rows"]] == [False, False, False, True]
+    handle(model, {"type": "undo"})
+    assert model.editor.schemes == before
+
+
+def test_an_empty_history_says_how_there_would_be_one(model: ExplorerModel) -> None:
+    assert snapshot(model)["history"]["empty"].startswith("This study refines no plans. One with refine_plans=64")
+
+
+def test_a_long_history_is_cut_and_says_so(tmp_path: Path) -> None:
+    model = ExplorerModel(fake_refinement.refined(filled(tmp_path, blocks=1), rounds=2))
+    model.refresh()
+    step = model.history.improvements[-1]
+    model.history.improvements = [replace(step, bits=float(n)) for n in range(5000)]
+    shown = snapshot(model)["history"]
+    assert len(shown["rows"]) == 200
+    assert "4,800 earlier ones are not shown" in shown["note"]
+    assert len(json.dumps(shown)) < 200_000

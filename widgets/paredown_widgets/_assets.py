@@ -9,7 +9,21 @@ __all__ = ["css", "esm"]
 _HERE = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./(?P<stem>[\w-]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|let|class)\b)", re.MULTILINE)
-_STYLES = ("tokens", "controls", "lines", "budget", "layout", "plan", "handles", "summary", "sensitivity", "chart", "spectrum", "narrow")
+_STYLES = (
+    "tokens",
+    "controls",
+    "lines",
+    "budget",
+    "layout",
+    "plan",
+    "handles",
+    "summary",
+    "sensitivity",
+    "chart",
+    "spectrum",
+    "search",
+    "narrow",
+)
 """In cascade order: later sheets may refine earlier ones."""
 
 

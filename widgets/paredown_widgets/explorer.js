@@ -11,6 +11,7 @@ import { attr, h, mark, show, text } from "./dom.js";
 import { createFront } from "./front.js";
 import { createHeader } from "./header.js";
 import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
+import { createHistory } from "./history.js";
 import { createKeys } from "./keys.js";
 import { createLink } from "./link.js";
 import { createLog } from "./log.js";
@@ -98,22 +99,24 @@ function render({ model, el }) {
   const sensitivity = createSensitivity(ctx);
   const budget = createBudget(ctx);
   const banner = createBanner(ctx);
+  const history = createHistory(ctx);
   const log = createLog(ctx);
   const foot = createFoot(ctx);
   const views = {
     overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
+    search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el) },
     log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
   };
   const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); });
   const runline = createRunline(ctx, { openLog: () => tabs.open("log") });
   const root = h("div", { class: "pd", role: "region", "aria-label": "Paredown Explorer" }, header.el, h("div", { class: "pd-bar" }, tabs.el, runline.el), banner.el, budget.el,
-    views.overview.el, views.log.el, foot.el, live);
+    ...Object.values(views).map((view) => view.el), foot.el, live);
   const host = h("div", { class: "pd-host" }, root);
   el.append(host);
   tabs.open("overview");
 
   const charts = [sensitivity, front, spectrum];
-  const panels = [header, runline, banner, budget, plan, summary, log, foot, ...charts];
+  const panels = [header, runline, banner, budget, plan, summary, history, log, foot, ...charts];
   const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 

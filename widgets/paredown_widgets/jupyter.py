@@ -64,6 +64,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     sensitivity = traitlets.Dict().tag(sync=True)
     front = traitlets.Dict().tag(sync=True)
     spectrum = traitlets.Dict().tag(sync=True)
+    history = traitlets.Dict().tag(sync=True)
     log = traitlets.Dict().tag(sync=True)
     export = traitlets.Dict().tag(sync=True)
     clipboard = traitlets.Dict().tag(sync=True)

@@ -43,6 +43,7 @@ class ExplorerPane(AnyWidgetComponent):
     sensitivity = param.String(default="{}")
     front = param.String(default="{}")
     spectrum = param.String(default="{}")
+    history = param.String(default="{}")
     log = param.String(default="{}")
     export = param.String(default="{}")
     clipboard = param.String(default="{}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from paredown_widgets import budget, exports, handles, head, log, plan, run, sensitivity, summary, what_if
+from paredown_widgets import budget, exports, handles, head, history, log, plan, run, sensitivity, summary, what_if
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.model import ExplorerModel
 
@@ -22,6 +22,7 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
     "sensitivity": sensitivity.view,
     "front": front.view,
     "spectrum": spectrum.view,
+    "history": history.view,
     "log": log.view,
     "export": exports.view,
     "clipboard": lambda model: model.clipboard,
