@@ -27,7 +27,7 @@ from paredown_widgets.commands import main
 
 MODEL = str(Path(__file__).parents[1] / "data" / "fixtures" / "tiny-llama-austen")
 SIZE = ["--task", "demo:lm", "--calibration", "2", "--held-out", "2", "--hessian-seconds", "0", "--schemes", "int3g64sym,int8g64sym"]
-COMMANDS = ("run", "status", "plans", "curvature", "export", "report", "app", "fetch", "shrink", "kernels")
+COMMANDS = ("run", "status", "plans", "curvature", "compare", "agreement", "export", "report", "app", "fetch", "shrink", "kernels")
 ROW = {
     "plan",
     "predicted_seconds_per_token",
@@ -114,7 +114,7 @@ def test_help_lists_the_commands(paredown: Paredown) -> None:
     said = paredown("--help")
     assert said.code == 0
     assert [line.split()[0] for line in said.out.split("Commands:\n")[1].splitlines()] == [
-        *("run", "status", "plans", "curvature", "export", "fetch", "shrink", "kernels", "report", "app")
+        *("run", "status", "plans", "curvature", "compare", "agreement", "export", "fetch", "shrink", "kernels", "report", "app")
     ]
 
 

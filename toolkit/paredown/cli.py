@@ -1,4 +1,4 @@
-"""The command line: run, status, plans, curvature, export, fetch, shrink, kernels; `report` and `app`, which draw, are added by paredown_widgets."""
+"""The command line: run, status, plans, curvature, compare, agreement, export, fetch, shrink, kernels; `report` and `app`, which draw, are added by paredown_widgets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from paredown.cli_curvature import curvature_rows, matching, print_curvature
 from paredown.cli_kernels import EXAMPLE as KERNELS_EXAMPLE
 from paredown.cli_kernels import kernels
 from paredown.cli_output import STAGES, Bars, console, how_to_load, megabytes, only_json, print_json, print_plans, rows
+from paredown.cli_rivals import AGREEMENT_EXAMPLE, COMPARE_EXAMPLE, agreement, compare
 from paredown.cli_shrink import EXAMPLE, shrink
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.specs import GRAMMAR, CurvatureRequest, ExportFormat, StudyConfig
+from paredown.specs import GRAMMAR, CurvatureRequest, ExportFormat, Score, StudyConfig
 from paredown.store import Store
 
 app = typer.Typer(
@@ -103,6 +104,16 @@ def run(
         int, typer.Option(help="Plans that measured refinement may try on the search split, beyond those it begins with; 0 leaves it out.")
     ] = 0,
     refine_by: Annotated[str, typer.Option(help="What refinement lowers: kl, the task's loss, or its metric.")] = "kl",
+    scores: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Score candidates as other allocators do besides, comma separated: {', '.join(get_args(Score))}; or all. [default: none]"
+        ),
+    ] = None,
+    interactions: Annotated[
+        int,
+        typer.Option(help="Plans that may be run on the search split for what pairs of layers lose together, at 4 bits; 0 leaves it out."),
+    ] = 0,
     search: Annotated[int | None, typer.Option(help="Samples of the search split. [default: as many as are held out]")] = None,
     workers: Annotated[
         str | None,
@@ -134,6 +145,8 @@ def run(
         refine_plans=refine,
         refine_objective=refine_by,  # pyright: ignore[reportArgumentType]  (checked there)
         search_samples=search,
+        scores=_scores(scores),
+        interactions=interactions,
         kv_cache_bits=kv_cache_bits,  # pyright: ignore[reportArgumentType]  (checked there)
         seed=seed,
     )
@@ -240,6 +253,10 @@ def curvature(
         print_json(curvature_rows(record, chosen))
     else:
         print_curvature(record, chosen)
+
+
+app.command(epilog=COMPARE_EXAMPLE)(compare)
+app.command(epilog=AGREEMENT_EXAMPLE)(agreement)
 
 
 @app.command(epilog="Example: paredown export studies/sentiment --bits 3 --to sentiment-3bit")
@@ -372,6 +389,12 @@ def _format(text: str) -> ExportFormat:
     if text not in get_args(ExportFormat):
         raise ParedownError(f"--format must be one of {', '.join(get_args(ExportFormat))}, got {text!r}")
     return text  # pyright: ignore[reportReturnType]  (just checked)
+
+
+def _scores(text: str | None) -> tuple[Score, ...]:
+    if text == "all":
+        return get_args(Score)
+    return tuple(part.strip() for part in text.split(",")) if text else ()  # pyright: ignore[reportReturnType]  (checked by StudyConfig)
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:

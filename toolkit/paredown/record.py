@@ -11,6 +11,7 @@ from paredown.specs import (
     CurvatureMatrix,
     EigenvalueEstimate,
     Event,
+    LayerInteractions,
     LayerRef,
     Measurement,
     ModelInfo,
@@ -65,6 +66,7 @@ class Record:
         plans: Plan digest to plan, in the order found.
         measurements: Plan digest to what was measured on the held-out split.
         baseline: The original model, measured.
+        interactions: What groups of layers lose together beyond what each loses alone, as last measured.
         state: What the last run is doing, or how it ended.
         stage: Where it is.
         done: Steps of the stage that are finished.
@@ -85,6 +87,7 @@ class Record:
     plans: dict[str, Plan] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
     baseline: Measurement | None = None
+    interactions: LayerInteractions | None = None
     run: str = ""
     state: State = "idle"
     stage: Stage = "load"
@@ -148,6 +151,8 @@ class Record:
                 self._known(value).eigenvalues = value
             case SpectralDensity():
                 self._known(value).density = value
+            case LayerInteractions():
+                self.interactions = value
             case QuadraticFit():
                 self.quadratic_fits[value.layer] = value
             case Plan():  # found a second time it is the same plan, perhaps timed on another machine

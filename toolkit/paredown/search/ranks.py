@@ -57,13 +57,8 @@ def rank_agreement(
     first, second = np.asarray(first, float), np.asarray(second, float)
     if first.shape != second.shape or first.ndim != 1 or len(first) < 3:
         raise ParedownError(f"expected two scores of the same 3 or more values, got {list(first.shape)} and {list(second.shape)}")
-    labels = np.arange(len(first)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
-    draw = np.random.default_rng(seed)
-    drawn = [np.concatenate([members[g] for g in draw.integers(0, len(members), len(members))]) for _ in range(resamples)]
-    found = np.array([_spearman(first[index], second[index]) for index in drawn])
-    low, high = np.quantile(found[np.isfinite(found)], [0.025, 0.975]) if np.isfinite(found).any() else (np.nan, np.nan)
-    return Agreement(_spearman(first, second), float(low), float(high), len(first))
+    labels = np.arange(len(first)) if groups is None else groups
+    return _agreements(np.stack([first, second]), labels, resamples, seed)[0, 1]
 
 
 def agreement_table(
@@ -92,16 +87,32 @@ def agreement_table(
         raise ParedownError(
             f"expected at least 3 choices to rank, {len(groups)} groups offer {scheme or 'anything but keep'}; name another scheme"
         )
-    values = {name: np.concatenate([c[m] for c, m in zip(problem.costs(name), taken, strict=True)]) for name in objectives}
-    rows = []
-    for first, second in combinations(objectives, 2):
-        found = rank_agreement(values[first], values[second], groups=groups, resamples=resamples, seed=seed)
-        rows.append((first, second, found.spearman, found.low, found.high, found.n))
+    values = np.stack([np.concatenate([c[m] for c, m in zip(problem.costs(name), taken, strict=True)]) for name in objectives])
+    found = _agreements(values, groups, resamples, seed)
+    rows = [(objectives[i], objectives[j], each.spearman, each.low, each.high, each.n) for (i, j), each in found.items()]
     return pd.DataFrame(rows, columns=["first", "second", "spearman", "low", "high", "n"])
 
 
-def _spearman(first: np.ndarray, second: np.ndarray) -> float:
-    ranks = np.stack([rankdata(first), rankdata(second)])
+def _agreements(values: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> dict[tuple[int, int], Agreement]:
+    """Of any two rows of the values [scores, n], on the same draws of whole groups: each draw is ranked once for all of them."""
+    labels = np.unique(groups, return_inverse=True)[1]
+    members = [np.flatnonzero(labels == label) for label in range(labels.max() + 1)]
+    draw = np.random.default_rng(seed)
+    drawn = (np.concatenate([members[g] for g in draw.integers(0, len(members), len(members))]) for _ in range(resamples))
+    found = np.stack([_spearman(values[:, index]) for index in drawn])  # [resamples, scores, scores]
+    whole = _spearman(values)
+    agreements = {}
+    for i, j in combinations(range(len(values)), 2):
+        known = found[:, i, j][np.isfinite(found[:, i, j])]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
+        agreements[i, j] = Agreement(float(whole[i, j]), float(low), float(high), values.shape[1])
+    return agreements
+
+
+def _spearman(values: np.ndarray) -> np.ndarray:
+    """Between any two rows, [rows, rows]; NaN where one is constant."""
+    ranks = rankdata(values, axis=1)
     ranks -= ranks.mean(1, keepdims=True)
-    norms = np.sqrt((ranks**2).sum(1))
-    return float(np.clip(ranks[0] @ ranks[1] / norms.prod(), -1, 1)) if norms.all() else float("nan")
+    norms = np.sqrt((ranks**2).sum(1, keepdims=True))
+    ranks /= np.where(norms > 0, norms, np.nan)
+    return np.clip(ranks @ ranks.T, -1, 1)

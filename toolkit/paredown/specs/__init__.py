@@ -13,6 +13,7 @@ from paredown.specs.curvature import (
     Verdict,
 )
 from paredown.specs.events import Event, EventKind, Payload, Stage
+from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
 from paredown.specs.plans import SCHEMA, Candidate, Plan
@@ -40,6 +41,7 @@ __all__ = [
     "Event",
     "EventKind",
     "ExportFormat",
+    "LayerInteractions",
     "LayerKind",
     "LayerRef",
     "LowRank",

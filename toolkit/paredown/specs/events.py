@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from paredown.specs.curvature import EigenvalueEstimate, QuadraticFit, SpectralDensity, TraceEstimate
+from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerRef
 from paredown.specs.measurements import Measurement, Trial
 from paredown.specs.plans import Candidate, Plan
@@ -22,6 +23,7 @@ EventKind = Literal[
     "front",
     "plan",
     "measurement",
+    "interactions",
     "notice",
     "error",
     "paused",
@@ -40,6 +42,7 @@ Payload = (
     | Plan
     | Measurement
     | Trial
+    | LayerInteractions
     | ModelInfo
     | StudyConfig
 )

@@ -82,6 +82,9 @@ class StudyConfig:
         scores: Other allocators' scores that every candidate gets besides, to compare with: ``fisher``, ``kfac``, ``ekfac``, ``modelopt`` and
             ``delta_loss`` are read off the pass that prices, in its gradients (random probes of the Gauss-Newton matrix, or of the loss where
             the task offers no probabilities); ``measured_loss`` takes a run of the search split for each layer and scheme.
+        interactions: Plans that may be run on the search split for what pairs of layers lose together: n groups take n (n + 1) / 2 of them.
+            0 leaves it out.
+        interaction_scheme: What they get; None takes the scheme whose width is nearest to 4 bits.
         seed: Seed of every random choice.
     """
 
@@ -101,6 +104,8 @@ class StudyConfig:
     search_samples: int | None = None
     latency_tokens: int | None = None
     scores: tuple[Score, ...] = ()
+    interactions: int = 0
+    interaction_scheme: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,6 +128,12 @@ class StudyConfig:
             raise ParedownError(f"refine_objective must be one of {', '.join(get_args(RefineObjective))}, got {self.refine_objective!r}")
         if unknown := set(self.scores) - set(get_args(Score)):
             raise ParedownError(f"scores must be among {', '.join(get_args(Score))}, got {', '.join(map(repr, sorted(unknown)))}")
+        if self.interactions != 0 and self.interactions < 3:
+            raise ParedownError(f"interactions must be 0 or at least 3 plans, two layers alone and together, got {self.interactions}")
+        if self.interaction_scheme is not None and Scheme.parse(self.interaction_scheme) not in schemes and self.schemes is not None:
+            raise ParedownError(
+                f"interaction_scheme must be one of the study's schemes {', '.join(map(str, schemes))}, got {self.interaction_scheme}"
+            )
         if not 0 <= self.hessian_seconds < math.inf:
             raise ParedownError(f"hessian_seconds must be a time of at least 0, got {self.hessian_seconds}; 0 leaves the true Hessian out")
         widths = [scheme.nominal_bits for scheme in schemes]

@@ -7,9 +7,10 @@ import dataclasses
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -21,9 +22,11 @@ from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
+from paredown.search.problem import Objective
 from paredown.specs import MEASURED, CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
+from paredown.study.alone import alone, interactions
 from paredown.study.bench import executor_of
 from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
@@ -32,12 +35,24 @@ from paredown.study.journal import Journal, Listener
 from paredown.study.kept import KeptWeights
 from paredown.study.latencies import latencies
 from paredown.study.refinement import compared, refine
+from paredown.study.rivals import agreement, classics
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
 from paredown.study.spectra import spectra
 from paredown.tasks import Task
 
-_MAY_CHANGE = ("hessian_seconds", "latency_tokens", "refine_plans", "refine_objective", "search_samples")
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MAY_CHANGE = (
+    "hessian_seconds",
+    "latency_tokens",
+    "refine_plans",
+    "refine_objective",
+    "search_samples",
+    "interactions",
+    "interaction_scheme",
+)
 """Settings that a study may be opened with anew."""
 
 
@@ -270,6 +285,42 @@ class Study:
             raise ParedownError("plans can be compared once the original was measured; run the study first")
         return compared(self.store, record.info, one, rival, self.config.seed)
 
+    def classics(self, *, bits: float, matrix: CurvatureMatrix | None = None) -> pd.DataFrame:
+        """The allocators of the literature side by side, at the bytes of a uniform plan; `StudyConfig.scores` gives them what they sum.
+
+        Args:
+            bits: Of the uniform plan.
+            matrix: Whose traces and eigenvalues HAWQ and its kin take; None takes that of the sensitivities.
+
+        Returns:
+            A row for each, with its plan, and held-out KL where that plan was measured (`paredown.search.compare`).
+
+        Raises:
+            ParedownError: If nothing is priced yet, or no uniform plan has so many bits.
+        """
+        return classics(self.record(), self._priced(matrix), bits, self.config.seed)
+
+    def agreement(
+        self, objectives: Sequence[Objective] | None = None, *, scheme: Scheme | None = None, matrix: CurvatureMatrix | None = None
+    ) -> pd.DataFrame:
+        """Rank agreement between any two scores, with 95 % intervals (`paredown.search.agreement_table`).
+
+        Args:
+            objectives: Which; None takes all that the study knows.
+            scheme: Rank the groups at this scheme only; None ranks all choices.
+            matrix: As in `classics`.
+
+        Raises:
+            ParedownError: If nothing is priced yet, or an objective is not known.
+        """
+        return agreement(self._priced(matrix), objectives, scheme, self.config.seed)
+
+    def _priced(self, matrix: CurvatureMatrix | None) -> Problem:
+        problem = self.problem(matrix)
+        if problem is None:
+            raise ParedownError("scores can be compared once the layers are priced; run the study first")
+        return problem
+
     def export(self, plan: Plan, folder: str | Path, *, export_format: ExportFormat | None = None) -> Path:
         """Write the compressed checkpoint of a plan, with the plan's JSON beside it, and load it back to check it.
 
@@ -415,6 +466,8 @@ class Study:
         with closing(executor_of(session, self.store.artifacts, self._workers)) as executor:
             steps.measurements(session, journal, executor, between)
             refine(session, journal, executor, between)
+            alone(session, journal, executor, between)
+            interactions(session, journal, executor, between)
         hessian(session, journal, between)
         between()
         journal.write("finished", message="done")
