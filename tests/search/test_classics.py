@@ -99,6 +99,24 @@ def test_the_count_is_that_of_the_paper_and_too_many_plans_are_refused():
         monotone_front(problem, (Scheme.parse("int3g64"),))
 
 
+def test_a_group_without_a_choice_keeps_what_it_has_and_takes_no_part_in_the_order():
+    whole = problem_of([3.0, 1.0, 2.0])
+    masks = [np.ones(len(whole.schemes[0]), bool)] * 3
+    masks[2] = np.arange(len(whole.schemes[2])) == whole.schemes[2].index(LADDER[0])
+    problem = whole.narrowed(masks)
+    found = monotone_front(problem, LADDER)
+    assert found.order.tolist() == [0, 1]
+    for index in range(len(found.front)):
+        schemes = found.front.schemes(index)
+        assert schemes["l2"] == LADDER[0]
+        assert problem.predict(schemes).bytes == found.front.amounts[index]
+        assert cost_of(problem, schemes, "trace") == pytest.approx(found.front.loss[index])
+    table = compare(problem, 300, ladder=LADDER[1:])  # l2 does not offer it
+    assert table.schemes["HAWQ-V2"]["l2"] == LADDER[0]
+    with pytest.raises(ParedownError, match="every group has a single choice"):
+        monotone_front(whole.narrowed([masks[2]] * 3), LADDER)
+
+
 # -- side by side
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from paredown.errors import ParedownError
 from paredown.search.allocation import allocate
 from paredown.search.constraints import Constraints, narrowed
@@ -70,7 +72,8 @@ def compare(
         problem: The choices.
         budget: Largest amount of the resource.
         classics: Which allocators.
-        ladder: Schemes of HAWQ-V2 from most bits to fewest; none leaves those out that need one.
+        ladder: Schemes of HAWQ-V2 from most bits to fewest; none leaves those out that need one. There, a group that does not offer all of
+            them gets the smallest that it offers.
         resource: What the budget limits; HAWQ-V2's enumeration knows bytes alone.
         constraints: What the plans must hold to; HAWQ-V2's enumeration takes what narrows the choices, and no limit on their number.
 
@@ -100,7 +103,12 @@ def _plan(
         return allocate(problem, budget, objective=classic.objective, resource=resource, constraints=constraints)
     if not ladder or resource != "bytes" or (constraints is not None and constraints.distinct is not None):
         raise ParedownError(f"{classic.name} enumerates plans of a ladder of schemes by size; name the ladder, and limit bytes alone")
-    front = monotone_front(narrowed(problem, constraints or Constraints()), ladder).front  # its cost is the trace's
+    left = narrowed(problem, constraints or Constraints())
+    masks = [
+        np.full(len(offered), True) if all(scheme in offered for scheme in ladder) else np.arange(len(offered)) == size.argmin()
+        for offered, size in zip(left.schemes, left.bytes, strict=True)
+    ]
+    front = monotone_front(left.narrowed(masks), ladder).front  # its cost is the trace's
     index = front.within(budget)
     if index is None:
         raise ParedownError(

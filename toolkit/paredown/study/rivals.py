@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 
@@ -35,8 +36,8 @@ def classics(record: Record, problem: Problem, bits: float, seed: int = 0) -> pd
     """
     if record.info is None:
         raise ParedownError("allocators can be compared once the layers are priced; run the study first")
-    table = compare(problem, UniformSizes.of(record.plans.values()).at(bits), ladder=_ladder(problem))
-    info = record.info
+    info, budget = record.info, UniformSizes.of(record.plans.values()).at(bits)
+    table = compare(problem, budget, ladder=_ladder(problem))
     plans = [None if schemes is None else plan_of(info, problem, schemes, "", seed).digest for schemes in table.schemes]
     measured = [None if digest not in record.measurements else record.measurements[digest].kl for digest in plans]
     table.insert(4, "plan", plans)
@@ -69,6 +70,7 @@ def _known(problem: Problem, objective: Objective) -> bool:
 
 
 def _ladder(problem: Problem) -> list[Scheme]:
-    """The schemes that every group offers from most bits to fewest, one of each width."""
-    shared = [scheme for scheme in problem.schemes[0] if scheme != KEEP and all(scheme in offered for offered in problem.schemes)]
-    return [*{scheme.nominal_bits: scheme for scheme in sorted(shared, key=lambda each: -each.nominal_bits)}.values()]
+    """The schemes that most groups offer from most bits to fewest, one of each width."""
+    (usual, _), *_ = Counter(problem.schemes).most_common(1)
+    rising = sorted((scheme for scheme in usual if scheme != KEEP), key=lambda scheme: scheme.nominal_bits)
+    return [*{scheme.nominal_bits: scheme for scheme in rising}.values()][::-1]
