@@ -71,6 +71,7 @@ def refined(theme: str = "light", tab: str = "", **choices: str) -> dict[str, An
         shown = Rich(refined_study(Path(folder)))
         for kind, choice in choices.items():
             shown.do(kind, id=choice)
+        shown.model.rank()
         return shown.state(theme=theme) | {"tab": tab}
 
 

@@ -85,3 +85,21 @@ def test_names_in_the_history_stay_text(searched: Rich, view: View) -> None:
     expect(view.page.locator(".pd-history tbody tr").first.get_by_role("button")).to_have_text(hostile)
     assert view.page.locator(".pd-search img").count() == 0
     assert view.page.evaluate("() => window.pwned") is None
+
+
+def test_rankings_are_switched_and_a_pair_selects_its_layers(searched: Rich, view: View) -> None:
+    searched.model.rank()
+    view.page.get_by_role("tab", name="Search").click()
+    assert view.last("opened") == {"type": "opened", "id": "search"}
+    view.set("rankings", searched.state()["rankings"])
+    cells = view.page.locator(".pd-triangle td[data-step]")
+    scores = searched.model.rankings.scores if searched.model.rankings else ()
+    expect(cells).to_have_count(len(scores) * (len(scores) - 1) // 2)
+    before = cells.all_inner_texts()
+    view.page.get_by_role("radiogroup", name="What is ranked").get_by_role("radio", name="Layers at int4g64").click()
+    assert cells.all_inner_texts() != before
+    view.drawn("interactions")
+    pair = view.page.get_by_role("group", name="Strongest pairs").get_by_role("button").first
+    pair.focus()
+    view.page.keyboard.press("Enter")
+    assert view.last("select")["layers"] == searched.state()["interactions"]["pairs"][0]["layers"]

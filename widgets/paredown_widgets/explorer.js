@@ -12,10 +12,12 @@ import { createFront } from "./front.js";
 import { createHeader } from "./header.js";
 import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
 import { createHistory } from "./history.js";
+import { createInteractions } from "./interactions.js";
 import { createKeys } from "./keys.js";
 import { createLink } from "./link.js";
 import { createLog } from "./log.js";
 import { createPlan } from "./plan.js";
+import { createRankings } from "./rankings.js";
 import { createRunline } from "./runline.js";
 import { createSensitivity } from "./sensitivity.js";
 import { snapshot } from "./snapshot.js";
@@ -100,14 +102,16 @@ function render({ model, el }) {
   const budget = createBudget(ctx);
   const banner = createBanner(ctx);
   const history = createHistory(ctx);
+  const rankings = createRankings(ctx);
+  const interactions = createInteractions(ctx);
   const log = createLog(ctx);
   const foot = createFoot(ctx);
   const views = {
     overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
-    search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el) },
+    search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el, rankings.el, interactions.el) },
     log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
   };
-  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); });
+  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); if (id === "search") emit({ type: "opened", id }); });
   const runline = createRunline(ctx, { openLog: () => tabs.open("log") });
   const root = h("div", { class: "pd", role: "region", "aria-label": "Paredown Explorer" }, header.el, h("div", { class: "pd-bar" }, tabs.el, runline.el), banner.el, budget.el,
     ...Object.values(views).map((view) => view.el), foot.el, live);
@@ -115,9 +119,9 @@ function render({ model, el }) {
   el.append(host);
   tabs.open("overview");
 
-  const charts = [sensitivity, front, spectrum];
-  const panels = [header, runline, banner, budget, plan, summary, history, log, foot, ...charts];
-  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); });
+  const charts = [sensitivity, front, spectrum, interactions];
+  const panels = [header, runline, banner, budget, plan, summary, history, rankings, log, foot, ...charts];
+  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); interactions.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 
   // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
@@ -170,7 +174,7 @@ function render({ model, el }) {
 
   return () => {
     closed = true;
-    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close()]) undo();
+    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close(), () => interactions.close()]) undo();
     host.remove();
   };
 }

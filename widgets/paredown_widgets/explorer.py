@@ -14,6 +14,7 @@ from paredown.specs import Plan, Scheme, StudyConfig
 from paredown_widgets import numbers, picture, run
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
+from paredown_widgets.figures.heat_map import heat_map
 from paredown_widgets.figures.style import paper
 from paredown_widgets.handlers import ask_hessian, handle, hessian_request, queue
 from paredown_widgets.model import ExplorerModel
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from paredown_widgets.jupyter import ExplorerWidget
 
 _OBSERVED = ("plan", "selection", "locked", "budget", "state", "measurements", "error")
-_FIGURES = ("front", "accuracy", "loss", "latency", "spectrum", "spectra")
+_FIGURES = ("front", "accuracy", "loss", "latency", "spectrum", "spectra", "interactions")
 _POLL = 0.03
 
 
@@ -166,7 +167,8 @@ class Explorer:
         """A chart for a paper, in the light palette.
 
         Args:
-            name: front (KL against size), accuracy (the task's metric), loss, latency (KL against it), spectrum (selected layers) or spectra (all).
+            name: front (KL against size), accuracy (the task's metric), loss, latency (KL against it), spectrum (selected layers), spectra (all)
+                or interactions (what pairs of layers lose together).
 
         Raises:
             ParedownError: If there is no such figure.
@@ -176,7 +178,11 @@ class Explorer:
         if name not in _FIGURES:
             raise ParedownError(f"figure must be one of {', '.join(_FIGURES)}, got {name!r}")
         with self.model.lock:
-            if name in ("spectrum", "spectra"):
+            if name == "interactions":
+                if self.model.record.interactions is None:
+                    raise ParedownError("no interactions were measured; give a new study interactions, such as 300")
+                built = heat_map(self.model, self.model.record.interactions)
+            elif name in ("spectrum", "spectra"):
                 names = spectrum.shown_layers(self.model)
                 built = spectrum.all_figure(self.model) if name == "spectra" else spectrum.spectrum_figure(self.model, names)
             else:

@@ -19,7 +19,7 @@ function tokenColour(style, name) {
 function paint(value, style) {
   if (typeof value === "string") return value.startsWith("token:") ? tokenColour(style, value.slice(6)) : value;
   if (Array.isArray(value)) {
-    if (typeof value[0] === "number") return value.slice();
+    if (typeof value[0] === "number" && typeof value.at(-1) !== "string") return value.slice(); // a colour scale is pairs of number and colour
     return value.map((item) => paint(item, style));
   }
   if (value === null || typeof value !== "object" || ArrayBuffer.isView(value)) return value;

@@ -248,6 +248,13 @@ def _filter(model: ExplorerModel, message: Message) -> None:
     model.changed()
 
 
+def _opened(model: ExplorerModel, message: Message) -> None:
+    """A view that needs something worked out that no other does."""
+    model.searching = True
+    if model.problem is not None and not model.offline:
+        _in_background(model, model.rank)
+
+
 def _choice(name: str, field: str, words: Sequence[str]) -> Callable[[ExplorerModel, Message], None]:
     def choose(model: ExplorerModel, message: Message) -> None:
         value = message[field]
@@ -310,6 +317,7 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "copy_python": _copy_python,
     "export": _export,
     "dismiss_error": _dismiss_error,
+    "opened": _opened,
     "png": _ignore,
 }
 """Message type to handler; a table test walks through it."""

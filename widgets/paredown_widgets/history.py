@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from paredown.specs import KEEP, Plan, Scheme
 from paredown_widgets import numbers
 from paredown_widgets.improvements import Improvement
+from paredown_widgets.labels import group_text
 
 if TYPE_CHECKING:
     from paredown_widgets.model import ExplorerModel
@@ -31,7 +32,7 @@ def view(model: ExplorerModel) -> Json:
     loaded = None if model.plan is None else model.plan.digest
     return {
         "rows": [_row(model, step, loaded) for step in steps],
-        "count": f"{history.tried:,} plans tried, {len(history.improvements)} improvements" if history.tried else "",
+        "count": f"{history.tried:,} plans tried, {len(history.improvements)} improvements" if history.tried or steps else "",
         "note": (
             f"Before and after: mean {what} beyond the original, per sample of the search split ({history.samples:,} samples), which decides and is no result. "
             f"Results are held out.{f' {left:,} earlier ones are not shown.' if left else ''}"
@@ -57,8 +58,7 @@ def changed(model: ExplorerModel, before: Plan, after: Plan) -> list[str]:
     for group in dict.fromkeys(model.editor.groups.values()):
         name = next((name for name in group if _of(before, name) != _of(after, name)), None)
         if name is not None:
-            more = f" and {len(group) - 1} more" if len(group) > 1 else ""
-            lines.append(f"{model.labels[name].text}{more} {_of(before, name)} → {_of(after, name)}")
+            lines.append(f"{group_text(model.labels, group)} {_of(before, name)} → {_of(after, name)}")
     return lines
 
 
@@ -85,7 +85,7 @@ def _row(model: ExplorerModel, step: Improvement, loaded: str | None) -> Json:
         "gain": numbers.signed(gain, step.gain_sd),
         "predicted": numbers.quantity(plan.loss_increase, plan.loss_increase_sd),
         "measured": numbers.NONE if m is None else numbers.quantity(m.kl, m.kl_sd) if m.kl is not None else numbers.metric_text(m.metric),
-        "tried": f"{step.tried:,}",
+        "tried": numbers.NONE if step.tried is None else f"{step.tried:,}",
         "standing": standing is not None and standing.digest == plan.digest,
         "loaded": plan.digest == loaded,
     }

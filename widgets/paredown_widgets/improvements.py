@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,8 @@ from paredown.specs import Event, Plan, Trial
 
 Origin = Literal["start", "switch", "crossover", "draw"]
 _REFINED = re.compile(r"refined at (?P<bits>[\d.]+(?:e[+-]?\d+)?) bits(?:, (?P<words>.*))?")
+
+_TRIED = re.compile(r"Refin(?:ing|ed): (?P<tried>\d+) plans tried")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Improvement:
         bits: The budget, mean bits per compressible weight.
         before: The best one until then; None for the first, or where it is not in the store.
         origin: How it was found.
-        tried: Plans that had been tried by then, those that the search began with among them.
+        tried: Plans that had been tried by then beyond those that the search began with; None where the study did not say.
         loss: Mean of its losses beyond the original's over the search split's samples; None where its trials are not in the store.
         loss_before: The same of the one before.
         gain_sd: Standard error of the difference of the two, sample by sample.
@@ -38,7 +40,7 @@ class Improvement:
     bits: float
     before: Plan | None
     origin: Origin
-    tried: int
+    tried: int | None = None
     loss: float | None = None
     loss_before: float | None = None
     gain_sd: float | None = None
@@ -52,20 +54,17 @@ class History:
         improvements: In the order found.
         objective: What the trials measured; empty before the first.
         samples: Samples of the search split.
+        tried: Plans that have been tried beyond those that the search began with.
     """
 
     improvements: list[Improvement] = field(default_factory=list)
     objective: str = ""
     samples: int = 0
+    tried: int = 0
     _parts: dict[str, dict[int, np.ndarray]] = field(default_factory=dict)
     _places: dict[str, int] = field(default_factory=dict)  # digest to index
     _budgets: dict[float, int] = field(default_factory=dict)  # bits to bytes
     _best: dict[float, Plan] = field(default_factory=dict)
-
-    @property
-    def tried(self) -> int:
-        """Plans that have been tried."""
-        return len(self._parts)
 
     def update(self, events: Iterable[Event], record: Record) -> None:
         """Take the events behind those that it has; `record` knows them already."""
@@ -75,6 +74,8 @@ class History:
                     self._take(value)
                 elif isinstance(value, Plan) and (match := _REFINED.fullmatch(value.found_by)):
                     self._improve(value, float(match["bits"]), match["words"] or "", record)
+            if match := _TRIED.match(event.message):
+                self._count(int(match["tried"]))
 
     def before(self, digest: str) -> Plan | None:
         """The plan that a plan replaced; None where it replaced none."""
@@ -84,6 +85,12 @@ class History:
     def best(self, bits: float) -> Plan | None:
         """The plan that stands at a budget by now."""
         return self._best.get(bits)
+
+    def _count(self, tried: int) -> None:
+        """The study says it behind each plan that it has found."""
+        self.tried = max(self.tried, tried)
+        if self.improvements and self.improvements[-1].tried is None:
+            self.improvements[-1] = replace(self.improvements[-1], tried=tried)
 
     def _take(self, trial: Trial) -> None:
         self.objective = trial.objective
@@ -108,7 +115,7 @@ class History:
         gaps = losses - old if losses is not None and old is not None else None
         self.improvements.append(
             Improvement(
-                plan, bits, before, _origin(words), self.tried,
+                plan, bits, before, _origin(words), None,
                 None if losses is None else float(losses.mean()),
                 None if old is None else float(old.mean()),
                 float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if gaps is not None and len(gaps) > 1 else None,

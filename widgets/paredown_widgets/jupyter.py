@@ -65,6 +65,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     front = traitlets.Dict().tag(sync=True)
     spectrum = traitlets.Dict().tag(sync=True)
     history = traitlets.Dict().tag(sync=True)
+    rankings = traitlets.Dict().tag(sync=True)
+    interactions = traitlets.Dict().tag(sync=True)
     log = traitlets.Dict().tag(sync=True)
     export = traitlets.Dict().tag(sync=True)
     clipboard = traitlets.Dict().tag(sync=True)

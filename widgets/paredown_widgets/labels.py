@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from paredown.specs import LayerRef
@@ -35,6 +35,15 @@ class LayerLabel:
 def short_name(label: LayerLabel) -> str:
     """The column's name, shortened where space is scarce."""
     return _SHORT.get(label.column, label.column)
+
+
+def group_text(labels: Mapping[str, LayerLabel], group: Sequence[str]) -> str:
+    """Layers that are decided together, in words: ``Block 3 q k v``, or the first and how many more."""
+    known = [labels[name] for name in group if name in labels]
+    if len(known) == len(group) <= 4 and len({label.block_id for label in known}) == 1:
+        return " ".join([known[0].text, *(label.column for label in known[1:])])
+    first = known[0].text if known else group[0]
+    return f"{first} and {len(group) - 1} more"
 
 
 def _split(block: str) -> tuple[str, int | None]:

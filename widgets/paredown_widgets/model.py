@@ -36,6 +36,7 @@ from paredown_widgets.improvements import History
 from paredown_widgets.labels import LayerLabel, label_layers
 from paredown_widgets.memory import recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
+from paredown_widgets.rankings import Rankings, key, rank
 from paredown_widgets.schemes import bits_of, is_simple
 
 COLORS = {
@@ -83,6 +84,8 @@ class ExplorerModel(param.Parameterized):
         self.front: FrontLine | None = None
         self.front_by_seconds: FrontLine | None = None  # where every candidate was timed
         self.history = History()
+        self.rankings: Rankings | None = None
+        self.searching = False  # whether somebody has opened the view of the search
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement
@@ -159,6 +162,8 @@ class ExplorerModel(param.Parameterized):
             with self.lock:
                 self._propose()
                 self._settle()
+            if self.searching:
+                self.rank()
         self.changed()
         return True
 
@@ -204,6 +209,13 @@ class ExplorerModel(param.Parameterized):
             if self.budget is None and self.choices.bits:
                 prediction = self.predict(self.uniform(bits_of(self.choices.middle) or 4))
                 self.budget = prediction.bytes if prediction else problem.largest_bytes
+
+    def rank(self) -> None:
+        """How alike the scores rank the choices, where that is not known yet: up to a second, so outside of the lock, and only when asked for."""
+        record = self.record
+        if record.info is None or not record.sensitivity_complete or (self.rankings is not None and self.rankings.key == key(record)):
+            return
+        self.rankings = rank(record, fuse=self.config.fuse, scheme=self.choices.middle)
 
     def _propose(self) -> None:
         """Before the first edit: the searched plan at the budget, and once the run is over the best measured one."""

@@ -44,6 +44,8 @@ class ExplorerPane(AnyWidgetComponent):
     front = param.String(default="{}")
     spectrum = param.String(default="{}")
     history = param.String(default="{}")
+    rankings = param.String(default="{}")
+    interactions = param.String(default="{}")
     log = param.String(default="{}")
     export = param.String(default="{}")
     clipboard = param.String(default="{}")

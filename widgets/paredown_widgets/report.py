@@ -75,6 +75,7 @@ def render_report(study: StudyLike, model: ExplorerModel | None = None) -> str:
 
 def record(model: ExplorerModel) -> dict[str, Any]:
     """What the file holds: the state, and what each thing that can be clicked leads to."""
+    model.rank()
     state = {**snapshot(model), "seq": 1, "offline": True, "bundle": ""}
     fronts = _fronts(model) if model.record.info else {}
     kinds = {}

@@ -17,6 +17,7 @@ LIGHT = {
     "plan": "#c2410c", "measured": "#0a5fb0", "predicted": "#6b7c8f", "uniform": "#5d6875", "band": "rgba(10, 95, 176, 0.10)",
     "base": "#8a6d00", "base-band": "rgba(150, 120, 0, 0.09)", "over": "#b3261e", "negative": "rgba(179, 38, 30, 0.055)",
     "a": "#0f766e", "b": "#93329e", "c": "#b45309",
+    "d0": "#9a4b06", "d1": "#cf8338", "d2": "#edc391", "d3": "#f5f6f7", "d4": "#a9c9e6", "d5": "#4a8ac2", "d6": "#12538f",
     "q0": "#f4f7fa", "q1": "#dce7f1", "q2": "#bdd3e6", "q3": "#93b8d8", "q4": "#6499c5", "q5": "#3a78ac", "q6": "#1c568a", "q7": "#0b3763",
 }  # fmt: skip
 """The light theme's values, for figures outside of the explorer. Okabe and Ito's rule: blue against orange, doubled by shape."""
