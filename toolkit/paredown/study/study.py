@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import dataclasses
 import queue
-import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -23,10 +20,11 @@ from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
 from paredown.search.problem import Objective
-from paredown.specs import MEASURED, CurvatureMatrix, CurvatureRequest, ExportFormat, ModelInfo, Plan, Scheme, StudyConfig
+from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Plan, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.alone import alone, interactions
+from paredown.study.background import Background
 from paredown.study.bench import executor_of
 from paredown.study.choice import choose
 from paredown.study.control import Cancelled, Control
@@ -38,22 +36,12 @@ from paredown.study.refinement import compared, refine
 from paredown.study.rivals import agreement, classics
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
+from paredown.study.settings import settled
 from paredown.study.spectra import spectra
 from paredown.tasks import Task
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_MAY_CHANGE = (
-    "hessian_seconds",
-    "latency_tokens",
-    "refine_plans",
-    "refine_objective",
-    "search_samples",
-    "interactions",
-    "interaction_scheme",
-)
-"""Settings that a study may be opened with anew."""
 
 
 class Study:
@@ -85,39 +73,15 @@ class Study:
             ParedownError: If there is no study to open, or the folder holds one with another configuration.
         """
         self.store = Store(folder, create=config is not None)
-        kept = self.store.payloads(StudyConfig)
-        # until the model was loaded there is nothing that other settings could spoil: a name that was mistyped can be mended
-        # and more or less time for the Hessian spoils nothing that is there
-        # nor do latencies, which are measured on whatever machine it is, nor a longer refinement, whose trials say what they are of
-        free = {name: getattr(kept[-1], name) for name in _MAY_CHANGE} if kept else {}
-        if config is not None and kept and set(config.scores) ^ set(kept[-1].scores) <= {MEASURED}:  # the others come with the prices
-            free["scores"] = kept[-1].scores
-        asked = dataclasses.replace(config, **free) if config is not None and kept else None
-        if asked is not None and asked != kept[-1] and self.store.payloads(ModelInfo):
-            changed = ", ".join(
-                f"{name} {getattr(kept[-1], name)!r} → {getattr(asked, name)!r}"
-                for name in StudyConfig.__slots__
-                if getattr(kept[-1], name) != getattr(asked, name)
-            )
-            raise ParedownError(
-                f"{folder} holds a study with other settings ({changed}); choose another folder, or open it without settings to go on with its own"
-            )
-        if config is None and not kept:
-            raise ParedownError(
-                f"the study in {folder} was never started; give it a configuration, for example StudyConfig(model='demo:sentiment')"
-            )
-        self.config = config or kept[-1]
+        self.config = settled(self.store, config)
         self._model, self._task = model, task
         self._session: Session | None = None
         self._scaled: tuple[str, ...] | None = None  # what there is to say of the scales, once they are folded
         self._control = Control()
         self._lock = FileLock(self.store.lock_file)
-        self._starting = threading.Lock()
-        self._idle = threading.Event()  # and no Thread.join, which an interrupt makes believe that the thread has ended (CPython 3.11)
-        self._idle.set()
         self._workers: Workers | None = None
         self._waiting: queue.SimpleQueue[Plan | CurvatureRequest] = queue.SimpleQueue()
-        self._error: BaseException | None = None
+        self._background = Background(self.cancel, lambda: not self._waiting.empty())
 
     @property
     def folder(self) -> Path:
@@ -127,7 +91,7 @@ class Study:
     @property
     def running(self) -> bool:
         """Whether this process works on the study in the background."""
-        return not self._idle.is_set()
+        return self._background.running
 
     @property
     def paused(self) -> bool:
@@ -247,15 +211,7 @@ class Study:
             ParedownError: What ended the background run early.
             KeyboardInterrupt: Passed on after the background has stopped.
         """
-        try:
-            self._idle.wait(timeout)
-        except KeyboardInterrupt:
-            self.cancel()
-            self._idle.wait()
-            raise
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        self._background.wait(timeout)
         return self
 
     def choose(self, name: str | None = None, *, bits: float | None = None) -> Plan:
@@ -370,42 +326,8 @@ class Study:
         return self._model
 
     def _in_background(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> Study:
-        with self._starting:
-            if not self.running:
-                self._control.reset()
-                self._error = None
-                self._idle.clear()
-                atexit.register(self._stop_at_exit)
-                threading.Thread(target=self._guarded, args=(steps_of, on_event), name="paredown-study", daemon=True).start()
+        self._background.start(self._control.reset, lambda: self._work(steps_of, on_event), lambda: self._work(self._queued, on_event))
         return self
-
-    def _stop_at_exit(self) -> None:
-        """An interpreter that ends under a thread inside torch would abort; what is in flight is lost, and no more."""
-        self.cancel()
-        self._idle.wait()
-
-    def _guarded(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
-        """The background's last resort: the error is in the store by now, and `wait` raises it."""
-        try:
-            self._work(steps_of, on_event)
-            while not self._at_rest():
-                self._work(self._queued, on_event)
-        except BaseException as error:
-            self._error = error
-            with self._starting:
-                self._rest()
-
-    def _at_rest(self) -> bool:
-        """Whether nothing waits; said under the lock of `_in_background`, so that no plan is queued behind a thread that is about to end."""
-        with self._starting:
-            if self._waiting.empty():
-                self._rest()
-                return True
-            return False
-
-    def _rest(self) -> None:
-        atexit.unregister(self._stop_at_exit)
-        self._idle.set()
 
     def _work(self, steps_of: Callable[[Journal], None], on_event: Listener | None) -> None:
         try:
