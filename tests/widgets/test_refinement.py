@@ -192,3 +192,13 @@ def test_a_long_history_is_cut_and_says_so(tmp_path: Path) -> None:
     assert len(shown["rows"]) == 200
     assert "4,800 earlier ones are not shown" in shown["note"]
     assert len(json.dumps(shown)) < 200_000
+
+
+def test_of_several_changes_a_row_names_one_and_its_title_all(tmp_path: Path) -> None:
+    model = ExplorerModel(fake_refinement.refined(filled(tmp_path, blocks=1), rounds=3))
+    model.refresh()
+    first, *_, last = model.history.improvements[:3]
+    model.history.improvements = [replace(last, before=first.before)]
+    row = snapshot(model)["history"]["rows"][0]
+    assert row["what"].endswith(", and 2 more")
+    assert len(row["title"].splitlines()) == 3

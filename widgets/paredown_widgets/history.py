@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 MOST_ROWS = 200
 """Rows that are shown; a table of more is for a program (`Record.plans`)."""
-_NAMED = 2  # changes that are spelt out in a row; its title has up to `_TOLD`
+_NAMED = 1  # changes that are spelt out in a row; its title has up to `_TOLD`
 _TOLD = 12
 _ORIGINS = {
     "start": "the optimum of the plain prediction", "switch": "levels switched within the budget", "crossover": "two plans crossed",
