@@ -147,6 +147,26 @@ def test_the_same_answers_give_the_same_search_in_whatever_order_a_batch_is_answ
     assert trace(None) == trace(np.random.default_rng(1)) == trace(np.random.default_rng(2))
 
 
+def test_a_budget_that_counts_more_is_tried_first():
+    def tried(weights):
+        world = Measured(3, layers=6)
+        budgets = [world.budget(share) for share in (0.1, 0.2, 0.35)]
+        search = Refinement(world.problem, budgets, world.units, plans=24)
+        search.weights = {budgets[at]: weight for at, weight in weights.items()}
+        asked = set()
+        while requests := search.ask():
+            for request in requests:
+                if request.origin != "start":
+                    asked.add((request.budget, request.choices))
+                search.tell(request, world.losses(request.schemes)[search.order[request.start : request.stop]])
+        return [sum(budget == each for budget, _ in asked) for each in budgets]
+
+    plain, first, last = tried({}), tried({0: 100.0}), tried({2: 100.0})
+    assert first[0] > plain[0]
+    assert last[2] > plain[2]
+    assert tried(dict.fromkeys(range(3), 7.0)) == plain
+
+
 def test_halving_spares_samples_and_only_whole_measurements_count():
     world = Measured(1, samples=64)
     budget = world.budget(0.2)

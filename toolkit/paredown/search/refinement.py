@@ -175,6 +175,8 @@ class Refinement:
         """Samples that were run, over all plans."""
         self.tried = 0
         """Plans beyond those that it began with."""
+        self.weights: dict[float, float] = {}
+        """How much more an improvement counts at a budget than elsewhere; 1 where nothing is said. May be changed between rounds."""
         self._units = np.asarray(units, float)[self.order]
         self._plans, self._width, self._seed = plans, width, seed
         sizes = [len(offered) for offered in self.problem.schemes]
@@ -192,6 +194,11 @@ class Refinement:
         self.parts: list[int] = [end for end in ends if end >= FEWEST or end == len(units)]
         """Where requests begin and end: after so many samples, rising, the last of them all."""
         self._begin(problem, starts)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that were proposed by now."""
+        return self._rounds
 
     def ask(self) -> tuple[Request, ...]:
         """What to measure now, in any order or at once; empty when the search is over, or has been told too little."""
@@ -402,12 +409,14 @@ class Refinement:
         pool = [each for budget, best in bests.items() for each in self._pool(surrogate, budget, best, draw)]
         plans = np.array([self._first + np.array(choices) for choices, _, _ in pool]).reshape(len(pool), len(self._first))
         losses = np.array([self.loss(bests[budget]) for _, _, budget in pool])
+        weights = np.array([self.weights.get(budget, 1.0) for _, _, budget in pool])
         taken = np.zeros(len(pool), bool)
         while len(self._round) < min(self._width, self._plans - self.tried) and not taken.all():
             expected, mean = _improvement(surrogate, plans, losses)
             expected[taken] = -np.inf
-            at = int(expected.argmax())
-            if not expected[at] > NEGLIGIBLE:
+            worth = np.where(expected > NEGLIGIBLE, weights * expected, -np.inf)
+            at = int(worth.argmax())
+            if worth[at] == -np.inf:
                 break
             choices, origin, budget = pool[at]
             taken |= (plans == plans[at]).all(1)
