@@ -33,6 +33,19 @@ def test_a_run_measures_the_original_uniform_and_searched_plans(finished):
         assert known.trace.data_sd < known.trace.value
 
 
+def test_a_run_profiles_the_weights_and_inputs_of_every_layer(finished):
+    record = finished.record()
+    assert set(record.profiles) == {layer.name for layer in record.layers}
+    for layer in record.layers:
+        found = record.profiles[layer.name]
+        assert found.weights.total == layer.parameters
+        assert (found.inputs is None) == (layer.kind == "embedding" and not layer.tied_to)  # a tied head sees inputs
+        if found.inputs:
+            assert found.inputs.channels == layer.shape[1]
+            outside = found.inputs.outliers.total if found.inputs.outliers else 0
+            assert found.inputs.ordinary.total + outside == found.inputs.tokens * found.inputs.channels
+
+
 def test_more_bits_hurt_less_in_prediction_and_in_measurement(finished):
     record = finished.record()
     uniform = [plan for plan in record.plans.values() if plan.found_by.startswith("uniform")]

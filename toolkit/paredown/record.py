@@ -12,6 +12,7 @@ from paredown.specs import (
     EigenvalueEstimate,
     Event,
     LayerInteractions,
+    LayerProfile,
     LayerRef,
     Measurement,
     ModelInfo,
@@ -64,6 +65,7 @@ class Record:
         curvature: Layer name (`specs.WHOLE_MODEL` for all layers together) to matrix to what is known of it.
         quadratic_fits: Layer name to how far the quadratic model holds there.
         plans: Plan digest to plan, in the order found.
+        profiles: Layer name to what its weights and inputs look like; empty in studies of earlier versions.
         measurements: Plan digest to what was measured on the held-out split.
         baseline: The original model, measured.
         interactions: What groups of layers lose together beyond what each loses alone, as last measured.
@@ -86,6 +88,7 @@ class Record:
     quadratic_fits: dict[str, QuadraticFit] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
+    profiles: dict[str, LayerProfile] = field(default_factory=dict)
     baseline: Measurement | None = None
     interactions: LayerInteractions | None = None
     run: str = ""
@@ -154,6 +157,8 @@ class Record:
             case LayerInteractions():
                 self.interactions = value
             case QuadraticFit():
+            case LayerProfile():
+                self.profiles[value.layer] = value
                 self.quadratic_fits[value.layer] = value
             case Plan():  # found a second time it is the same plan, perhaps timed on another machine
                 self.plans[value.digest] = replace(self.plans.get(value.digest, value), seconds_per_token=value.seconds_per_token)

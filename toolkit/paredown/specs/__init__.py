@@ -18,6 +18,7 @@ from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
 from paredown.specs.plans import SCHEMA, Candidate, Plan
 from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
+from paredown.specs.profiles import Histogram, InputProfile, LayerProfile
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
 from paredown.specs.scores import MEASURED, Score
 from paredown.specs.serialisation import from_json, to_json
@@ -43,8 +44,11 @@ __all__ = [
     "ExportFormat",
     "LayerInteractions",
     "LayerKind",
+    "Histogram",
+    "InputProfile",
     "LayerRef",
     "LowRank",
+    "LayerProfile",
     "Measurement",
     "Metric",
     "ModelInfo",

@@ -10,6 +10,7 @@ from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerRef
 from paredown.specs.measurements import Measurement, Trial
 from paredown.specs.plans import Candidate, Plan
+from paredown.specs.profiles import LayerProfile
 from paredown.specs.study import ModelInfo, StudyConfig
 
 Stage = Literal["load", "spectra", "baseline", "sensitivity", "search", "measure", "hessian", "export"]
@@ -44,6 +45,7 @@ Payload = (
     | Trial
     | LayerInteractions
     | ModelInfo
+    | LayerProfile
     | StudyConfig
 )
 

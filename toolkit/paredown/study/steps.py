@@ -15,10 +15,11 @@ from paredown.calibration import Captured, capture, passes
 from paredown.curvature import probe_objective
 from paredown.errors import ParedownError
 from paredown.layers import weight_of
+from paredown.profiling import profile
 from paredown.search import Problem, allocate
 from paredown.sensitivity import price
 from paredown.sizes import layer_bytes
-from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerRef, Measurement, ModelInfo, Plan, Scheme
+from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerProfile, LayerRef, Measurement, ModelInfo, Plan, Scheme
 from paredown.study.bench import PlanExecutor
 from paredown.study.dispatch import finished
 from paredown.study.journal import Journal
@@ -67,12 +68,13 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
         journal.check()
         return probe(batch)
 
-    def job(layer: LayerRef, seen: Captured | None) -> Callable[[], tuple[list[Candidate], torch.Tensor, Estimates] | None]:
+    def job(layer: LayerRef, seen: Captured | None) -> Callable[[], tuple[list[Candidate], LayerProfile, torch.Tensor, Estimates] | None]:
         if seen is None:
             return lambda: None
         weight, offers, keep_made = weight_of(model, layer), session.offers[layer.name], functools.partial(session.kept.keep, layer)
         return lambda: (
             price(layer, weight, seen, units, offers, keep_made, config.scores),
+            profile(layer.name, weight, seen),
             *refined(seen, units, ids, matrix, exact=exact, seed=config.seed),
         )
 
@@ -92,9 +94,9 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
                     message = f"{layer.name} is kept: the calibration data never runs it"
                     journal.write("candidates", layer=layer.name, done=done, total=total, message=message, payload=payload)
                 else:
-                    candidates, norms, curvature = priced
+                    candidates, profiled, norms, curvature = priced
                     whole += norms
-                    journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, *curvature])
+                    journal.write("candidates", layer=layer.name, done=done, total=total, payload=[*candidates, profiled, *curvature])
                     between()
                 journal.check()
     if len(pending) == total:  # otherwise a part of the sum is lost with the process that had it
