@@ -17,6 +17,7 @@ from paredown.specs import (
     Measurement,
     ModelInfo,
     Plan,
+    Priority,
     QuadraticFit,
     Scheme,
     SpectralDensity,
@@ -64,11 +65,12 @@ class Record:
         candidates: Layer name to scheme (as asked) to candidate.
         curvature: Layer name (`specs.WHOLE_MODEL` for all layers together) to matrix to what is known of it.
         quadratic_fits: Layer name to how far the quadratic model holds there.
-        plans: Plan digest to plan, in the order found.
         profiles: Layer name to what its weights and inputs look like; empty in studies of earlier versions.
+        plans: Plan digest to plan, in the order found.
         measurements: Plan digest to what was measured on the held-out split.
         baseline: The original model, measured.
         interactions: What groups of layers lose together beyond what each loses alone, as last measured.
+        priority: The sizes that a person wants to see measured first; None for none.
         state: What the last run is doing, or how it ended.
         stage: Where it is.
         done: Steps of the stage that are finished.
@@ -86,11 +88,12 @@ class Record:
     candidates: dict[str, dict[Scheme, Candidate]] = field(default_factory=dict)
     curvature: dict[str, dict[CurvatureMatrix, MatrixEstimates]] = field(default_factory=dict)
     quadratic_fits: dict[str, QuadraticFit] = field(default_factory=dict)
+    profiles: dict[str, LayerProfile] = field(default_factory=dict)
     plans: dict[str, Plan] = field(default_factory=dict)
     measurements: dict[str, Measurement] = field(default_factory=dict)
-    profiles: dict[str, LayerProfile] = field(default_factory=dict)
     baseline: Measurement | None = None
     interactions: LayerInteractions | None = None
+    priority: Priority | None = None
     run: str = ""
     state: State = "idle"
     stage: Stage = "load"
@@ -154,11 +157,13 @@ class Record:
                 self._known(value).eigenvalues = value
             case SpectralDensity():
                 self._known(value).density = value
-            case LayerInteractions():
-                self.interactions = value
-            case QuadraticFit():
             case LayerProfile():
                 self.profiles[value.layer] = value
+            case LayerInteractions():
+                self.interactions = value
+            case Priority(round=None):
+                self.priority = value if value.high_bytes else None
+            case QuadraticFit():
                 self.quadratic_fits[value.layer] = value
             case Plan():  # found a second time it is the same plan, perhaps timed on another machine
                 self.plans[value.digest] = replace(self.plans.get(value.digest, value), seconds_per_token=value.seconds_per_token)

@@ -17,8 +17,9 @@ from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
 from paredown.specs.plans import SCHEMA, Candidate, Plan
-from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
+from paredown.specs.priority import Priority
 from paredown.specs.profiles import Histogram, InputProfile, LayerProfile
+from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, LowRank, Solver, Sparsity, WeightFormat
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
 from paredown.specs.scores import MEASURED, Score
 from paredown.specs.serialisation import from_json, to_json
@@ -42,18 +43,19 @@ __all__ = [
     "Event",
     "EventKind",
     "ExportFormat",
-    "LayerInteractions",
-    "LayerKind",
     "Histogram",
     "InputProfile",
+    "LayerInteractions",
+    "LayerKind",
+    "LayerProfile",
     "LayerRef",
     "LowRank",
-    "LayerProfile",
     "Measurement",
     "Metric",
     "ModelInfo",
     "Payload",
     "Plan",
+    "Priority",
     "QuadraticFit",
     "QuadraticStep",
     "RefineObjective",

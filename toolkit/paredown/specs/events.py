@@ -10,6 +10,7 @@ from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerRef
 from paredown.specs.measurements import Measurement, Trial
 from paredown.specs.plans import Candidate, Plan
+from paredown.specs.priority import Priority
 from paredown.specs.profiles import LayerProfile
 from paredown.specs.study import ModelInfo, StudyConfig
 
@@ -44,8 +45,9 @@ Payload = (
     | Measurement
     | Trial
     | LayerInteractions
-    | ModelInfo
     | LayerProfile
+    | Priority
+    | ModelInfo
     | StudyConfig
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from paredown.evaluation.search_split import cut
 from paredown.search import Problem
 from paredown.search.paired import FEW
 from paredown.search.refinement import Improvement, Refinement, Request
-from paredown.specs import ModelInfo, Plan, Trial
+from paredown.specs import ModelInfo, Plan, Priority, Trial
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.bench import PlanExecutor
@@ -24,6 +25,9 @@ from paredown.study.trials import Try, search_split
 
 MOST_BITS = 4
 """Budgets above are refined only where they were asked for: there is little left to gain."""
+
+FAVOUR = 10.0
+"""How much more an improvement counts at the budgets that a person wants to see first."""
 
 ORIGINS = {"start": "the optimum of the plain prediction", "crossover": "two plans crossed", "draw": "the optimum of corrected predictions"}
 
@@ -70,12 +74,13 @@ class _Run:
             if trial.data_digest == self.split.digest
         }
         self.new: dict[float, Improvement] = {}
+        self.live = False  # whether this run has tried anything that no earlier one had
 
     def run(self) -> None:
         self._say_what_it_rests_on()
         search = self.search
         failed: list[str] = []
-        while requests := search.ask():
+        while requests := self._ask():
             self._try(requests, failed)
             if failed and not self.known:
                 raise ParedownError(failed[0])
@@ -92,6 +97,17 @@ class _Run:
             self.journal.write("notice", message=f"{len(failed)} plans could not be tried, and were left out: {failed[0]}")
         self._conclude()
 
+    def _ask(self) -> Sequence[Request]:
+        """What to try next, with a person's wish taken up; one of an earlier run from the same round on, so that the same plans are asked for."""
+        said = self.journal.store.payloads(Priority)
+        wishes, taken = [each for each in said if each.round is None], [each for each in said if each.round is not None]
+        if self.live and wishes and wishes[-1:] != [replace(each, round=None) for each in taken[-1:]]:
+            taken.append(replace(wishes[-1], round=self.search.rounds))
+            self.journal.write("progress", payload=taken[-1:])
+        now = [each for each in taken if each.round is not None and each.round <= self.search.rounds]
+        self.search.weights = dict.fromkeys(_within(now[-1], list(self.bits)), FAVOUR) if now else {}
+        return self.search.ask()
+
     def _try(self, requests: Sequence[Request], failed: list[str]) -> None:
         """Find out what is not known; what can't be tried is written to the list."""
         new: dict[Plan | Try, Request] = {}
@@ -99,6 +115,7 @@ class _Run:
             if self._key(request) not in self.known:
                 pieces = cut(self.search.order, self.search.parts, request.start, request.stop)
                 new[Try(self._plan(request, "tried"), pieces)] = request
+        self.live |= bool(new)
         for done in finished(self.executor, new, lambda _: "a plan that was tried", self.journal, self.between):
             if done.answer is None or done.answer.losses is None:
                 failed.append(str(done.error))
@@ -220,6 +237,14 @@ def compared(store: Store, info: ModelInfo, one: Plan, other: Plan, seed: int = 
 def _kept(store: Store, plan: Plan) -> Samples | None:
     arrays = store.load_arrays(f"samples-{plan.digest}")
     return None if arrays is None else Samples.from_arrays(arrays)
+
+
+def _within(wanted: Priority, budgets: Sequence[float]) -> list[float]:
+    """The budgets of those sizes; where there is none, the nearest."""
+    if not wanted.high_bytes:
+        return []
+    middle = (wanted.low_bytes + wanted.high_bytes) / 2
+    return [budget for budget in budgets if wanted.holds(budget)] or [min(budgets, key=lambda budget: abs(budget - middle))]
 
 
 def _short(group: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import pairwise
@@ -146,7 +146,7 @@ def measurements(session: Session, journal: Journal, executor: PlanExecutor, bet
     waiting = _outside_in([plan for digest, plan in record.plans.items() if digest not in record.measurements])
     total = len(record.plans)
     journal.stage("measure", "Measuring plans", done=total - len(waiting), total=total)
-    failed = measure_by(executor, session, journal, waiting, between)
+    failed = measure_by(executor, session, journal, _wanted_first(waiting, journal), between)
     if failed:
         raise ParedownError(
             f"{len(failed)} of {total} plans could not be measured, and the others are kept; the same command tries again. {failed[0]}"
@@ -237,6 +237,14 @@ def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:
         (other.nominal_bits, index) for index, other in enumerate(offered) if other != KEEP and other.nominal_bits >= scheme.nominal_bits
     ]
     return min(wider)[1] if wider else offered.index(KEEP)
+
+
+def _wanted_first(waiting: Iterable[Plan], journal: Journal) -> Iterator[Plan]:
+    """In that order, but for those whose size a person wants to see first by then."""
+    left = list(waiting)
+    while left:
+        wanted = journal.record.priority
+        yield left.pop(next((place for place, plan in enumerate(left) if wanted and wanted.holds(plan.bytes)), 0))
 
 
 def _outside_in(waiting: list[Plan]) -> list[Plan]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
 from paredown.search.problem import Objective
-from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Plan, Scheme, StudyConfig
+from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Plan, Priority, Scheme, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.alone import alone, interactions
@@ -38,6 +37,7 @@ from paredown.study.scaling import scaled
 from paredown.study.session import Session
 from paredown.study.settings import settled
 from paredown.study.spectra import spectra
+from paredown.study.waiting import Waiting
 from paredown.tasks import Task
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ class Study:
         self._control = Control()
         self._lock = FileLock(self.store.lock_file)
         self._workers: Workers | None = None
-        self._waiting: queue.SimpleQueue[Plan | CurvatureRequest] = queue.SimpleQueue()
-        self._background = Background(self.cancel, lambda: not self._waiting.empty())
+        self._waiting = Waiting()
+        self._background = Background(self.cancel, lambda: not self._waiting.empty)
 
     @property
     def folder(self) -> Path:
@@ -172,6 +172,41 @@ class Study:
             self._waiting.put(plan)
             self._in_background(self._queued, None)
         return plan
+
+    @property
+    def queued(self) -> tuple[Plan, ...]:
+        """The plans that `measure` was asked for and that wait, the next one first."""
+        return self._waiting.plans
+
+    def hasten(self, digest: str) -> None:
+        """Measure a plan that waits before the others.
+
+        Raises:
+            ParedownError: If it does not wait.
+        """
+        self._waiting.hasten(digest)
+
+    def withdraw(self, digest: str) -> None:
+        """Take back a plan that waits.
+
+        Raises:
+            ParedownError: If it does not wait.
+        """
+        self._waiting.withdraw(digest)
+
+    def prioritise(self, low_bytes: int, high_bytes: int) -> None:
+        """Measure, and search for, plans of these sizes before others, from the next round on; also where another process runs the study.
+
+        Args:
+            low_bytes: The smallest file.
+            high_bytes: The largest; 0 for no priority any more.
+
+        Raises:
+            ParedownError: If the sizes are the wrong way round, or the study can't be written.
+        """
+        record, wish = self.record(), Priority(low_bytes, high_bytes)
+        words = f"Plans of {low_bytes / 1e6:.3g} to {high_bytes / 1e6:.3g} MB go first" if high_bytes else "No sizes go first any more"
+        self.store.append(record.run, record.stage, "progress", message=words, payload=[wish])
 
     def estimate(self, request: CurvatureRequest, on_event: Listener | None = None) -> Study:
         """Find out about the true Hessian in the background, ahead of what the run still wants to do; returns at once.
@@ -343,8 +378,7 @@ class Study:
             try:
                 steps_of(journal)
             except Cancelled:
-                while not self._waiting.empty():
-                    self._waiting.get()
+                self._waiting.clear()
                 journal.write("cancelled", message="cancelled; everything so far is saved, and the same command goes on from here")
             except KeyboardInterrupt:
                 journal.write("cancelled", message="interrupted; everything so far is saved, and the same command goes on from here")
@@ -404,8 +438,7 @@ class Study:
 
     def _serve(self, session: Session, journal: Journal) -> None:
         """Do what a person has asked for; the run's own work must not wait for what fails."""
-        while not self._waiting.empty():
-            wanted = self._waiting.get()
+        while (wanted := self._waiting.take()) is not None:
             journal.check()
             if isinstance(wanted, CurvatureRequest):
                 with journal.within("hessian"), journal.tolerating("the curvature that was asked for could not be estimated"):
