@@ -33,6 +33,7 @@ from paredown.export.checkpoint import write_folder
 from paredown.export.loader_probe import probe
 from paredown.export.plan_json import check_plan
 from paredown.export.refusals import Refusal, refuse
+from paredown.loadable import obstacle
 from paredown.methods import dequantize
 from paredown.models import LoadedModel
 from paredown.specs import KEEP, LayerRef, Plan, Scheme, WeightFormat, fused_groups
@@ -40,28 +41,10 @@ from paredown.specs import KEEP, LayerRef, Plan, Scheme, WeightFormat, fused_gro
 WEIGHTS = "model.safetensors"
 
 
-_KINDS = {"int": "scales of neuron groups", "nf": "NormalFloat", "mxfp": "MXFP4 in our layout", "nvfp": "NVFP4 in our layout"}
-
-
 def refusal(layer: LayerRef, scheme: Scheme) -> str:
     """Why plain transformers could not load a layer under a scheme; empty where it can. For choosing candidates, too."""
-    applied = sizes.fit(scheme, layer)[0]
-    weight = applied.weight
-    if applied == KEEP:
-        return ""
-    if not applied.is_plain or weight is None:
-        parts = {"low-rank factors": applied.low_rank, "pruned weights": applied.sparsity, "rounded inputs": applied.activation}
-        part = next((part for part, used in parts.items() if used), _KINDS[weight.kind] if weight else "")
-        return f"transformers loads no {part}, as {applied} has; choose integers alone, such as int4g64sym, or the export format paredown"
-    if layer.kind == "conv1d":
-        return "transformers loads no compressed Conv1D; keep the layer"
-    if weight.bits < 8 and layer.kind == "embedding":
-        return f"transformers loads compressed embeddings of 8 bits alone, not of {weight.bits}; use int8 or keep the layer"
-    if weight.bits < 8 and layer.tied_to:
-        return f"it shares its tensor with {layer.tied_to[0]}, which transformers loads at 8 bits alone, not at {weight.bits}; use int8 or keep the layer"
-    if weight.bits < 8 and not weight.symmetric:
-        return f"transformers can't load packed zero points; use the symmetric int{weight.bits}{'' if weight.group_size is None else f'g{weight.group_size}'}sym, or 8 bits"
-    return ""
+    found = obstacle(layer, scheme)
+    return found.reason if found else ""
 
 
 def check(model: nn.Module, layers: Sequence[LayerRef], plan: Plan) -> tuple[Refusal, ...]:
