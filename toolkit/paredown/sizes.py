@@ -71,7 +71,6 @@ from dataclasses import dataclass, replace
 from paredown.errors import ParedownError
 from paredown.specs import GROUP_SIZES, KEEP, LayerRef, Scheme, WeightFormat
 from paredown.specs.scheme_parts import BLOCKS
-from paredown.specs.schemes import SOLVED
 
 BYTES = {
     "float64": 8, "int64": 8, "uint64": 8, "float32": 4, "int32": 4, "uint32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "uint16": 2,
@@ -165,7 +164,7 @@ def _fit_lookup(scheme: Scheme) -> tuple[Scheme, list[str]]:
     rounding, low_rank = scheme.rounding, scheme.low_rank
     if scheme.criterion != "magnitude":
         taken.append("magnitude")
-    if rounding in SOLVED:
+    if scheme.is_solved:
         rounding = "mse"
         taken.append("mse")
     if low_rank is not None and low_rank.kind != "svd":

@@ -60,7 +60,7 @@ def describe(scheme: Scheme) -> str:
     if scheme.activation is not None:
         parts.append(f"inputs at {scheme.activation.bits} bit{' in a static range' * scheme.activation.static}")
     if scheme.rounding != "rtn":
-        parts.append(_ROUNDINGS[scheme.rounding])
+        parts.append(_ROUNDINGS.get(scheme.rounding, scheme.rounding))  # one of the user's own has its own name
     if scheme.sparsity is not None and scheme.criterion != usual_criterion(scheme.rounding):
         parts.append(_CRITERIA[scheme.criterion])
     if scheme.sparsity is not None:

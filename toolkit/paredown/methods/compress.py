@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
-from paredown.methods import checks
+from paredown.methods import checks, own
 from paredown.methods.activations import StaticGrid, quantize_per_token, static_grid
 from paredown.methods.criteria import factor_of, pattern_of, prune_by, solved
 from paredown.methods.factors import Bits, StoredFactors, store
@@ -27,7 +27,7 @@ from paredown.methods.sawb import quantize_sawb
 from paredown.methods.sign_round import sign_round
 from paredown.methods.statistics import Statistics
 from paredown.specs import KEEP, ActivationFormat, LowRank, Scheme, WeightFormat
-from paredown.specs.schemes import SOLVED
+from paredown.specs.own_roundings import OWN
 
 Numbers = Quantized | NormalFloat | Microscaled | Tensor
 """A weight's numbers: codes, or kept values in the type that the file holds, zero where pruned."""
@@ -141,7 +141,7 @@ def microscaling_kind(format: WeightFormat) -> MicroscalingKind:
 def _round(
     weight: Tensor, pruned: Pruned | None, format: WeightFormat, scheme: Scheme, seen: Statistics | None
 ) -> tuple[Quantized | NormalFloat | Microscaled, str]:
-    if scheme.rounding not in SOLVED:
+    if not scheme.is_solved:
         return _nearest(weight if pruned is None else pruned.weight, format, scheme), ""
     seen = _given(seen)
     pattern = None if scheme.sparsity is None else pattern_of(scheme.sparsity)
@@ -149,6 +149,8 @@ def _round(
         weight = solved(weight, pruned, scheme.criterion, factor_of(pattern, seen))
     if scheme.rounding == "signround":
         return sign_round(weight, seen.moment, format), seen.note
+    if scheme.rounding in OWN:
+        return own.apply(scheme.rounding, weight, format, seen), seen.note
     made = gptq(weight, factor_of(pattern, seen), format, mask=None if pruned is None else pruned.mask)
     return made.quantized, made.note
 
@@ -163,6 +165,8 @@ def _nearest(weight: Tensor, format: WeightFormat, scheme: Scheme) -> Quantized 
         return quantize_sawb(weight, format)
     if scheme.rounding == "hqq":
         return quantize_hqq(weight, format)
+    if scheme.rounding in OWN:
+        return own.apply(scheme.rounding, weight, format, None)
     return quantize(weight, format, "mse" if scheme.rounding == "mse" else "rtn")
 
 

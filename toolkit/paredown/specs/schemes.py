@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from paredown.errors import ParedownError
+from paredown.specs.own_roundings import OWN
 from paredown.specs.scheme_parts import (
     BITS,
     BLOCKS,
@@ -24,7 +25,7 @@ Criterion = Literal["magnitude", "wanda", "sparsegpt", "fisher", "mfac", "kfac"]
 """How the weights to drop are found; `Scheme` says what each does."""
 
 SOLVED = ("gptq", "signround")
-"""Roundings that decide weights together, for the outputs; the others round each for itself."""
+"""Our roundings that decide weights together, for the outputs; the others round each for itself."""
 
 ExportFormat = Literal["compressed-tensors", "paredown"]
 
@@ -67,6 +68,7 @@ class Scheme:
     | ``int4g64-hqq`` | the nearest on the grid that half-quadratic splitting finds (HQQ) |
     | ``int4g64-signround`` * | up or down, and in the range, that signed gradient descent learns for the outputs (AutoRound's SignRound) |
     | ``int4g64-gptq`` * | of each input in turn, later ones making up for the error of the outputs (GPTQ) |
+    | ``int4g64-NAME`` | what a function of yours gives, registered by `paredown.methods.own.rounding`; with * where that says so |
 
     | criterion | weights to drop | weights that are kept |
     | --- | --- | --- |
@@ -109,15 +111,17 @@ class Scheme:
     """
 
     weight: WeightFormat | None = None
-    rounding: Rounding = "rtn"
+    rounding: Rounding | str = "rtn"
     sparsity: Sparsity | None = None
     low_rank: LowRank | None = None
     activation: ActivationFormat | None = None
     criterion: Criterion = "magnitude"
 
     def __post_init__(self) -> None:
-        if self.rounding not in get_args(Rounding):
-            raise ParedownError(f"the rounding must be one of {', '.join(get_args(Rounding))}, got {self.rounding!r}")
+        if self.rounding not in (*get_args(Rounding), *OWN):
+            raise ParedownError(
+                f"the rounding must be one of {', '.join((*get_args(Rounding), *OWN))}, got {self.rounding!r}; register one of your own with paredown.methods.own.rounding first"
+            )
         if self.criterion not in get_args(Criterion):
             raise ParedownError(f"the criterion of a sparsity must be one of {', '.join(get_args(Criterion))}, got {self.criterion!r}")
         if self.criterion != "magnitude" and self.sparsity is None:
@@ -149,7 +153,7 @@ class Scheme:
             )
 
     def _check_lq(self) -> None:
-        if self.weight is None or self.sparsity is not None or self.rounding in SOLVED:
+        if self.weight is None or self.sparsity is not None or self.is_solved:
             given = "none" if self.weight is None else f"{self.sparsity} too" if self.sparsity is not None else self.rounding
             raise ParedownError(
                 f"lq alternates between factors and a number format that rounds each weight for itself, got {given}: a mask, or codes"
@@ -159,9 +163,14 @@ class Scheme:
     @property
     def needs_calibration(self) -> bool:
         """Whether it is found with what calibration sees of the layer."""
-        moment = self.rounding in SOLVED or self.criterion in ("wanda", "sparsegpt")
+        moment = self.is_solved or self.criterion in ("wanda", "sparsegpt")
         eora = self.low_rank is not None and self.low_rank.kind == "eora"
         return moment or eora or self.needs_gradients or (self.activation is not None and self.activation.static)
+
+    @property
+    def is_solved(self) -> bool:
+        """Whether its rounding decides weights together, for the outputs."""
+        return self.rounding in SOLVED or OWN.get(self.rounding, False)
 
     @property
     def needs_gradients(self) -> bool:
