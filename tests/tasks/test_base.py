@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from paredown.errors import ParedownError
 from paredown.tasks import Batch, Predictions, Scores, Task
-from paredown.tasks.base import IGNORED, chosen, counted, cross_entropy, device_of
+from paredown.tasks.base import IGNORED, check_finite, chosen, counted, cross_entropy, device_of
 
 
 def test_padding_is_never_counted() -> None:
@@ -87,3 +87,24 @@ def test_unknown_split(tiny_vit_task: Task, tiny_llama_task: Task) -> None:
     for task in (tiny_vit_task, tiny_llama_task):
         with pytest.raises(ParedownError, match="split must be calibration or held_out, got 'test'"):
             task.batches("test")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("places", ["same slice", "same holes", "unlike"])
+def test_counted_logits_are_those_of_the_mask(places: str) -> None:
+    logits, targets = torch.randn(3, 7, 5), torch.full((3, 7), IGNORED)
+    targets[:, {"same slice": slice(1, 5), "same holes": slice(0, 7, 2), "unlike": slice(2, 4)}[places]] = 3
+    if places == "unlike":
+        targets[1, 6] = 1
+    found = counted(logits, Batch({}, targets, (0, 1, 2)))
+    assert torch.equal(found.logits, logits[targets != IGNORED])
+    assert len(found.sample) == len(found.logits)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_one_value_that_is_not_finite_is_refused(bad: float) -> None:
+    values = torch.randn(4, 5)
+    check_finite(values, Batch({}, None, (0,)), "logits")
+    check_finite(values[:0], Batch({}, None, (0,)), "logits")
+    values[2, 3] = bad
+    with pytest.raises(ParedownError, match="NaN or infinite logits"):
+        check_finite(values, Batch({}, None, (0,)), "logits")
