@@ -29,12 +29,13 @@ from allocation import random_scores
 from paredown import models, tasks
 from paredown.curvature.surface import rows_of
 from paredown.errors import ParedownError
-from paredown.evaluation.paired import Samples, compare_samples
+from paredown.evaluation.outcomes import outcomes
+from paredown.evaluation.paired import compare_samples
 from paredown.evaluation.search_split import SearchSplit, cut
 from paredown.models import LoadedModel
 from paredown.search import CLASSICS, Problem, allocate, compare
 from paredown.search.refinement import Refinement
-from paredown.specs import Scheme, StudyConfig
+from paredown.specs import Outcomes, Scheme, StudyConfig
 from paredown.study import Study
 from paredown.study.session import Session
 from paredown.study.steps import UNIFORM, UniformSizes
@@ -144,14 +145,14 @@ def of_seed(name: str, case: str, seed: int, widths: Sequence[float], arguments:
         others = {} if joint else of_others(session, problem, list(budgets.values()), split, seed, arguments)
         for bits, budget in budgets.items():
             refined, search, reached = improved(problem, budget, split, arguments.plans, seed)
-            ours = Samples.of(session.original(), session.evaluator.observe(problem.effective(refined)))
-            rivals: dict[str, Samples] = {}
+            ours = outcomes(session.original(), session.evaluator.observe(problem.effective(refined)))
+            rivals: dict[str, Outcomes] = {}
             ran = {}
             if joint:
                 rivals["bits alone"] = ours
                 other, evaluator = problem_of(joint), joint.session().evaluator
                 chosen, *_ = improved(other, budget, SearchSplit(evaluator, None, arguments.samples, "kl"), arguments.plans, seed)
-                ours = Samples.of(joint.session().original(), evaluator.observe(other.effective(chosen)))
+                ours = outcomes(joint.session().original(), evaluator.observe(other.effective(chosen)))
                 print(case, bits, {str(scheme): sum(s == scheme for s in chosen.values()) for scheme in set(chosen.values())}, flush=True)
             else:
                 against = {
@@ -169,7 +170,7 @@ def of_seed(name: str, case: str, seed: int, widths: Sequence[float], arguments:
                     target = mean_loss(split, search, plan)
                     ran["EvoPress"] = (search.evaluated, spent, next((at for at, loss in reached if loss <= target), None))
                 for rival, chosen in against.items():
-                    rivals[rival] = Samples.of(session.original(), session.evaluator.observe(problem.effective(chosen)))
+                    rivals[rival] = outcomes(session.original(), session.evaluator.observe(problem.effective(chosen)))
             for rival, theirs in rivals.items():
                 compared = compare_samples(ours, theirs, metric=task.metric, higher_is_better=task.higher_is_better)
                 assert compared.kl is not None

@@ -13,8 +13,8 @@ import torch
 
 from paredown import tasks
 from paredown.errors import ParedownError
-from paredown.evaluation.paired import Samples, compare_samples
-from paredown.specs import Measurement, StudyConfig, Trial, from_json, to_json
+from paredown.evaluation.paired import compare_samples
+from paredown.specs import Measurement, Outcomes, StudyConfig, Trial, from_json, to_json
 from paredown.store import Store
 from paredown.study import Study
 from study_checks import figures
@@ -155,8 +155,8 @@ def test_plans_of_a_study_are_compared_sample_by_sample(refined):
 def test_where_kl_and_the_loss_disagree_it_is_said():
     ones = np.ones(40)
     draw = np.random.default_rng(0)
-    lower = Samples(ones, draw.uniform(0.1, 0.2, 40), draw.uniform(2.0, 2.1, 40), draw.uniform(2.0, 2.1, 40), ones)
-    higher = Samples(ones, draw.uniform(0.3, 0.4, 40), draw.uniform(1.0, 1.1, 40), draw.uniform(1.0, 1.1, 40), ones)
+    lower = Outcomes(ones, draw.uniform(0.1, 0.2, 40), draw.uniform(2.0, 2.1, 40), draw.uniform(2.0, 2.1, 40), ones)
+    higher = Outcomes(ones, draw.uniform(0.3, 0.4, 40), draw.uniform(1.0, 1.1, 40), draw.uniform(1.0, 1.1, 40), ones)
     words = compare_samples(lower, higher, metric="perplexity", higher_is_better=False).disagreement
     assert words.startswith("KL to the original is lower")
     assert "the loss (+" in words

@@ -3,8 +3,9 @@
 from paredown.evaluation.comparison import EMULATED, compare, divergence, interval
 from paredown.evaluation.evaluator import APPROXIMATE, Evaluator
 from paredown.evaluation.observation import Observation, observe
+from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.output_errors import output_errors
-from paredown.evaluation.paired import Compared, Samples, compare_samples
+from paredown.evaluation.paired import Compared, compare_samples
 from paredown.evaluation.screening import Screen, Verdict, front_at
 from paredown.evaluation.search_split import SearchSplit
 from paredown.evaluation.weights import Precision
@@ -16,7 +17,6 @@ __all__ = [
     "Evaluator",
     "Observation",
     "Precision",
-    "Samples",
     "Screen",
     "SearchSplit",
     "Verdict",
@@ -26,5 +26,6 @@ __all__ = [
     "front_at",
     "interval",
     "observe",
+    "outcomes",
     "output_errors",
 ]

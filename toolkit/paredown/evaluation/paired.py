@@ -2,64 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
 
 from paredown.errors import ParedownError
-from paredown.evaluation.comparison import sample_divergences
-from paredown.evaluation.observation import Observation
 from paredown.search.paired import Difference, difference
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Samples:
-    """What a plan did to each sample of a split, [samples] each.
-
-    Attributes:
-        units: Counted units; empty where the task offers no predictions.
-        kl: KL from the original, summed over the units; empty where the task offers no predictions.
-        loss: The task's loss, summed over the units; empty where the data has no labels.
-        numerator: Of the metric.
-        denominator: Of the metric.
-    """
-
-    units: np.ndarray
-    kl: np.ndarray
-    loss: np.ndarray
-    numerator: np.ndarray
-    denominator: np.ndarray
-
-    @classmethod
-    def of(cls, original: Observation, compressed: Observation) -> Samples:
-        """Read two observations of the same batches."""
-        kl = units = loss = torch.empty(0, dtype=torch.float64)
-        if original.predictions:
-            kl, units = sample_divergences(original.predictions, compressed.predictions)
-            if all(made.targets is not None for made in compressed.predictions):
-                loss = torch.cat(
-                    [
-                        torch.zeros(int(made.sample.max()) + 1, dtype=torch.float64).index_add_(
-                            0, made.sample, nn.functional.cross_entropy(made.logits, made.targets, reduction="none").double()
-                        )
-                        for made in compressed.predictions
-                        if made.targets is not None and len(made.sample)
-                    ]
-                )
-        scores = compressed.scores
-        return cls(units.numpy(), kl.numpy(), loss.numpy(), np.asarray(scores.numerator, float), np.asarray(scores.denominator, float))
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Samples:
-        """What `arrays` gave."""
-        return cls(**{name: arrays[name] for name in cls.__slots__})
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """To be stored."""
-        return {name: getattr(self, name) for name in self.__slots__}
+from paredown.specs import Outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +46,7 @@ class Compared:
         )
 
 
-def compare_samples(one: Samples, other: Samples, *, metric: str, higher_is_better: bool, seed: int = 0) -> Compared:
+def compare_samples(one: Outcomes, other: Outcomes, *, metric: str, higher_is_better: bool, seed: int = 0) -> Compared:
     """Hold one plan against another.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,14 @@ class Difference:
         low: Lower end of its 95 % interval.
         high: Upper end; both are NaN where there are fewer than two samples.
         samples: Number of samples.
+        sd: Its standard error; infinite where there are fewer than two samples.
     """
 
     value: float
     low: float
     high: float
     samples: int
+    sd: float
 
     @property
     def decided(self) -> bool:
@@ -52,15 +55,15 @@ def difference(one: np.ndarray, other: np.ndarray, units: np.ndarray, *, seed: i
         resamples: Number of resamples.
     """
     gaps, n = one - other, len(one)
-    value = float(gaps.sum() / units.sum())
+    value, sd = float(gaps.sum() / units.sum()), standard_error(gaps, units, math.inf)
     if n < 2:
-        return Difference(value, float("nan"), float("nan"), n)
+        return Difference(value, math.nan, math.nan, n, sd)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     low, high = np.quantile(counts @ gaps / np.maximum(counts @ units, np.finfo(float).tiny), (0.025, 0.975))
-    return Difference(value, float(low), float(high), n)
+    return Difference(value, float(low), float(high), n, sd)
 
 
-def standard_error(gaps: np.ndarray, units: np.ndarray, population: int) -> float:
+def standard_error(gaps: np.ndarray, units: np.ndarray, population: float) -> float:
     """Standard error of the mean difference per unit, of n samples drawn without replacement from a population; infinite for one.
 
     Args:

@@ -16,6 +16,7 @@ from paredown.specs.events import Event, EventKind, Payload, Stage
 from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
+from paredown.specs.outcomes import Outcomes, Shown, shown_arrays, shown_from_arrays
 from paredown.specs.plans import SCHEMA, Candidate, Plan
 from paredown.specs.priority import Priority
 from paredown.specs.profiles import Histogram, InputProfile, LayerProfile
@@ -53,6 +54,7 @@ __all__ = [
     "Measurement",
     "Metric",
     "ModelInfo",
+    "Outcomes",
     "Payload",
     "Plan",
     "Priority",
@@ -63,6 +65,7 @@ __all__ = [
     "ScalingMethod",
     "Scheme",
     "Score",
+    "Shown",
     "Solver",
     "Sparsity",
     "SpectralDensity",
@@ -76,6 +79,8 @@ __all__ = [
     "default_schemes",
     "from_json",
     "fused_groups",
+    "shown_arrays",
+    "shown_from_arrays",
     "to_json",
     "usual_criterion",
 ]

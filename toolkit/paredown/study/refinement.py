@@ -8,17 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from paredown.errors import ParedownError
-from paredown.evaluation.paired import Compared, Samples, compare_samples
 from paredown.evaluation.search_split import cut
 from paredown.search import Problem
 from paredown.search.paired import FEW
 from paredown.search.refinement import Improvement, Refinement, Request
-from paredown.specs import ModelInfo, Plan, Priority, Trial
-from paredown.store import Store
+from paredown.specs import Plan, Priority, Trial
 from paredown.study import steps
 from paredown.study.bench import PlanExecutor
 from paredown.study.dispatch import finished
 from paredown.study.journal import Journal
+from paredown.study.outcomes import compared, kept
 from paredown.study.session import Session
 from paredown.study.steps import UNIFORM, UniformSizes, plan_of
 from paredown.study.trials import Try, search_split
@@ -199,7 +198,7 @@ class _Run:
             if plan.digest in (rival.digest, *said) or plan.digest not in record.measurements:
                 continue
             said.add(plan.digest)
-            if _kept(self.journal.store, plan) is None or _kept(self.journal.store, rival) is None:
+            if kept(self.journal.store, plan.digest) is None or kept(self.journal.store, rival.digest) is None:
                 continue
             words = compared(self.journal.store, self.info, plan, rival, self.session.config.seed).disagreement
             if words:
@@ -208,35 +207,6 @@ class _Run:
             "progress",
             message=f"Refined: {self.search.tried} plans tried on {len(self.split)} samples, {self.search.evaluated} runs of one sample",
         )
-
-
-def compared(store: Store, info: ModelInfo, one: Plan, other: Plan, seed: int = 0) -> Compared:
-    """Hold two plans of a study against each other, on the held-out samples that both were measured on.
-
-    Args:
-        store: The study's.
-        info: What it is about.
-        one: A plan.
-        other: Another.
-        seed: Seed of the bootstrap.
-
-    Raises:
-        ParedownError: If the samples of one of them were not kept.
-    """
-    first, second = (_kept(store, plan) for plan in (one, other))
-    for plan, samples in ((one, first), (other, second)):
-        if samples is None:
-            raise ParedownError(
-                f"the plan {plan.digest} ({plan.found_by}) was not measured, or by an earlier version, which kept no samples; measure it in a new study"
-            )
-    assert first is not None
-    assert second is not None
-    return compare_samples(first, second, metric=info.metric, higher_is_better=info.higher_is_better, seed=seed)
-
-
-def _kept(store: Store, plan: Plan) -> Samples | None:
-    arrays = store.load_arrays(f"samples-{plan.digest}")
-    return None if arrays is None else Samples.from_arrays(arrays)
 
 
 def _within(wanted: Priority, budgets: Sequence[float]) -> list[float]:

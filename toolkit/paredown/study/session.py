@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,7 +18,7 @@ from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluation import Evaluator, Observation, compare, observe
-from paredown.evaluation.paired import Samples
+from paredown.evaluation.outcomes import outcomes
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
@@ -131,7 +132,7 @@ class Session:
                 compressed = self.evaluator.observe(plan.schemes, keep=plan.found_by == "user")
         else:
             compressed = original
-        self.store.save_arrays(f"samples-{plan.digest}", Samples.of(original, compressed).arrays())
+        self.store.save_arrays(outcomes_name(plan.digest), outcomes(original, compressed, self.task.words).arrays())
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         measured = compare(
             original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=self.evaluator.kernel, seed=self.config.seed
@@ -149,6 +150,11 @@ class Session:
 def _of_cache(config: StudyConfig) -> str:
     bits = config.kv_cache_bits
     return "" if bits is None else f"Plans are measured with keys and values cached at {bits} bits, the original with all of theirs"
+
+
+def outcomes_name(digest: str) -> str:
+    """Under which what a plan did to each sample is kept."""
+    return f"samples-{digest}"
 
 
 def tokens_of(batches: Sequence[Batch]) -> int:
@@ -204,6 +210,7 @@ def _arrays(observation: Observation) -> dict[str, np.ndarray]:
         "exp": np.array(observation.scores.transform == "exp"),
         "seconds": np.array(observation.seconds),
         "units": np.array(observation.units),
+        "written": np.frombuffer(json.dumps(observation.scores.written).encode(), np.uint8),
     }
     for index, predictions in enumerate(observation.predictions):
         arrays[f"{index:05}.logits"] = predictions.logits.numpy()
@@ -223,5 +230,6 @@ def _observation(arrays: dict[str, np.ndarray]) -> Observation:
         )
         for index in indices
     )
-    scores = Scores(arrays["numerator"], arrays["denominator"], "exp" if bool(arrays["exp"]) else "identity")
+    written = tuple(json.loads(arrays["written"].tobytes())) if "written" in arrays else ()  # a study of before it was kept
+    scores = Scores(arrays["numerator"], arrays["denominator"], "exp" if bool(arrays["exp"]) else "identity", written)
     return Observation(predictions, scores, float(arrays["seconds"]), int(arrays["units"]))

@@ -19,7 +19,7 @@ from paredown.models import LoadedModel
 from paredown.record import Record
 from paredown.search import Problem
 from paredown.search.problem import Objective
-from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Plan, Priority, Scheme, StudyConfig
+from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Outcomes, Plan, Priority, Scheme, Shown, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.alone import alone, interactions
@@ -31,7 +31,8 @@ from paredown.study.hessian import estimate, hessian
 from paredown.study.journal import Journal, Listener
 from paredown.study.kept import KeptWeights
 from paredown.study.latencies import latencies
-from paredown.study.refinement import compared, refine
+from paredown.study.outcomes import compared, keep_samples, kept, shown_samples
+from paredown.study.refinement import refine
 from paredown.study.rivals import agreement, classics
 from paredown.study.scaling import scaled
 from paredown.study.session import Session
@@ -157,6 +158,8 @@ class Study:
         Returns:
             The plan; its measurement appears in the store.
 
+        A plan that was measured by an earlier version, which kept no answers, is measured again.
+
         Raises:
             ParedownError: If layers or schemes are unknown, or nothing is priced yet.
         """
@@ -168,7 +171,7 @@ class Study:
             raise ParedownError(f"the plan names layers that the model does not have: {', '.join(sorted(unknown))}")
         plan = steps.plan_of(record.info, problem, schemes, found_by, self.config.seed)
         plan = record.plans.get(plan.digest, plan)
-        if plan.digest not in record.measurements:
+        if not self._known(record, plan):
             self._waiting.put(plan)
             self._in_background(self._queued, None)
         return plan
@@ -276,6 +279,15 @@ class Study:
             raise ParedownError("plans can be compared once the original was measured; run the study first")
         return compared(self.store, record.info, one, rival, self.config.seed)
 
+    def outcomes(self, plan: Plan | None = None) -> Outcomes | None:
+        """What a plan did to each held-out sample, the original model where None; None where that was not kept."""
+        digest = plan.digest if plan is not None else next((d for d, p in self.record().plans.items() if p.found_by == "original"), None)
+        return None if digest is None else kept(self.store, digest)
+
+    def shown(self) -> tuple[Shown, ...]:
+        """The held-out samples as a person sees them, in the order of the outcomes; none before the first run."""
+        return shown_samples(self.store)
+
     def classics(self, *, bits: float, matrix: CurvatureMatrix | None = None) -> pd.DataFrame:
         """The allocators of the literature side by side, at the bytes of a uniform plan; `StudyConfig.scores` gives them what they sum.
 
@@ -305,6 +317,11 @@ class Study:
             ParedownError: If nothing is priced yet, or an objective is not known.
         """
         return agreement(self._priced(matrix), objectives, scheme, self.config.seed)
+
+    def _known(self, record: Record, plan: Plan) -> bool:
+        """Whether a plan was measured, and its answers were kept where there are any."""
+        found = kept(self.store, plan.digest) if plan.digest in record.measurements else None
+        return found is not None and (found.answered or not len(found.units))
 
     def _priced(self, matrix: CurvatureMatrix | None) -> Problem:
         problem = self.problem(matrix)
@@ -404,6 +421,7 @@ class Study:
                 journal.write("notice", message=words)
         if not journal.record.layers:
             journal.write("layers", payload=session.layers)
+        keep_samples(session, journal)
         return session
 
     def _all_steps(self, journal: Journal) -> None:
@@ -447,7 +465,7 @@ class Study:
             with journal.within("measure"):
                 if wanted.digest not in journal.record.plans:
                     journal.write("plan", payload=[wanted])
-                if wanted.digest not in journal.record.measurements:
+                if not self._known(journal.record, wanted):
                     try:
                         steps.measure(session, journal, wanted)
                     except ParedownError as error:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.errors import ParedownError
-from paredown.specs import Split
+from paredown.specs import Shown, Split
 
 IGNORED = -100
 """Target of a position that is not counted: padding, a prompt, context that another window counts."""
@@ -59,11 +59,13 @@ class Scores:
         numerator: [samples], float64.
         denominator: [samples], float64.
         transform: What makes the metric of the ratio.
+        written: What the model wrote for each sample, where the task lets it write.
     """
 
     numerator: np.ndarray
     denominator: np.ndarray
     transform: Literal["identity", "exp"] = "identity"
+    written: tuple[str, ...] = ()
 
     def value(self) -> float:
         """The metric over all samples."""
@@ -130,6 +132,14 @@ class Task(ABC):
         if batch.targets is None or batch.targets.dim() == 1:
             return torch.ones(len(batch.ids), dtype=torch.long)
         return (batch.targets != IGNORED).flatten(1).sum(1)
+
+    def shown(self, split: Split, index: int) -> Shown:
+        """A sample as a person sees it; its index alone, unless the task says more."""
+        return Shown(index)
+
+    def words(self, answers: Sequence[int]) -> list[str]:
+        """Classes in words; as numbers, unless the task knows better."""
+        return [str(answer) for answer in answers]
 
     def data_digest(self, split: Split, limit: int | None = None) -> str:
         """16 hexadecimal digits of the SHA-256 over inputs, targets and order of the samples that `batches` gives."""

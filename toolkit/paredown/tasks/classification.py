@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
-from paredown.specs import Split
+from paredown.specs import Shown, Split
 from paredown.tasks.base import (
     Batch,
     Predictions,
@@ -27,6 +27,7 @@ from paredown.tasks.base import (
     inputs_for,
     require,
 )
+from paredown.tasks.showing import png, shortened
 
 
 class Classification(Task):
@@ -41,6 +42,7 @@ class Classification(Task):
     label: str
     batch_size: int
     _labels: Mapping[Split, Tensor | None]
+    _classes: Mapping[int, str]
 
     @abstractmethod
     def _lengths(self, split: Split) -> Sequence[int]: ...
@@ -75,6 +77,14 @@ class Classification(Task):
             right.append((predicted.logits.argmax(-1).cpu() == targets).double().numpy())
         numerator = np.concatenate(right)
         return Scores(numerator, np.ones_like(numerator))
+
+    @override
+    def words(self, answers: Sequence[int]) -> list[str]:
+        return [self._classes.get(answer, str(answer)) for answer in answers]
+
+    def _label_words(self, split: Split, index: int) -> tuple[str, ...]:
+        labels = self._labels[split]
+        return () if labels is None else tuple(self.words([int(labels[index])]))
 
 
 class SequenceClassification(Classification):
@@ -120,12 +130,18 @@ class SequenceClassification(Classification):
             )
         self.name, self.label, self.batch_size = name, label, batch_size
         self._labels = _labels(loaded, calibration, calibration_labels, held_out, held_out_labels)
+        self._classes = _classes(loaded)
         self.default_samples = default_samples or {"calibration": len(calibration), "held_out": len(held_out)}
+        self._texts: dict[Split, Sequence[str]] = {"calibration": calibration, "held_out": held_out}
         self._tokenizer: Any = loaded.processor
         self._encoded: dict[Split, list[list[int]]] = {
             "calibration": self._tokenizer(list(calibration), truncation=True, max_length=max_length)["input_ids"],
             "held_out": self._tokenizer(list(held_out), truncation=True, max_length=max_length)["input_ids"],
         }
+
+    @override
+    def shown(self, split: Split, index: int) -> Shown:
+        return Shown(index, shortened(self._texts[split][index]), self._label_words(split, index))
 
     def _lengths(self, split: Split) -> Sequence[int]:
         return [len(ids) for ids in self._encoded[split]]
@@ -176,6 +192,7 @@ class ImageClassification(Classification):
     ) -> None:
         self.name, self.label, self.batch_size = name, label, batch_size
         self._labels = _labels(loaded, calibration, calibration_labels, held_out, held_out_labels)
+        self._classes = _classes(loaded)
         self.default_samples = default_samples or {"calibration": len(calibration), "held_out": len(held_out)}
         self._images: dict[Split, Tensor | Sequence[Any]] = {"calibration": calibration, "held_out": held_out}
         self._prepare = prepare
@@ -185,6 +202,11 @@ class ImageClassification(Classification):
             raise ParedownError(
                 f"expected an image processor with {loaded.id}, it has none; give pixel values as a tensor, or prepare=a function that makes them"
             )
+
+    @override
+    def shown(self, split: Split, index: int) -> Shown:
+        content = png(self._images[split][index])
+        return Shown(index, "", self._label_words(split, index), media="image/png" if content else "", content=content)
 
     def _lengths(self, split: Split) -> Sequence[int]:
         return [0] * len(self._images[split])  # all alike
@@ -197,6 +219,12 @@ class ImageClassification(Classification):
         if isinstance(picked, Tensor):
             return {"pixel_values": picked}
         return {"pixel_values": self._processor(images=picked, return_tensors="pt")["pixel_values"]}
+
+
+def _classes(loaded: LoadedModel) -> Mapping[int, str]:
+    """What the model's own config calls the classes; LABEL_0 and the like are transformers' names for those without one."""
+    names: Mapping[Any, str] = getattr(getattr(loaded.model, "config", None), "id2label", None) or {}
+    return {int(answer): f"class {answer}" if name == f"LABEL_{answer}" else name for answer, name in names.items()}
 
 
 def _labels(

@@ -12,8 +12,9 @@ from typing_extensions import override
 
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
-from paredown.specs import Split
+from paredown.specs import Shown, Split
 from paredown.tasks.base import IGNORED, Batch, Predictions, Scores, Task, check_split, chosen, counted, cross_entropy, inputs_for, require
+from paredown.tasks.showing import pieces
 
 
 def windows(tokens: Tensor, window: int, stride: int) -> tuple[Tensor, Tensor]:
@@ -86,6 +87,7 @@ class LanguageModelling(Task):
             raise ParedownError(f"window must be from 2 to {most or 'any number of'} tokens for {loaded.id}, got {window}")
         if not 1 <= step <= window:
             raise ParedownError(f"stride must be from 1 to the window's {window} tokens, got {step}")
+        self._tokenizer: Any = loaded.processor
         self._windows: dict[Split, tuple[Tensor, Tensor]] = {}
         texts: tuple[tuple[Split, str], ...] = (("calibration", calibration), ("held_out", held_out))
         for split, text in texts:
@@ -122,3 +124,15 @@ class LanguageModelling(Task):
             losses.append(cross_entropy(predicted, batch).double().cpu())
         units = torch.cat([self.units(batch) for batch in batches]).double()
         return Scores(np.asarray(torch.cat(losses)), np.asarray(units), "exp")
+
+    @override
+    def shown(self, split: Split, index: int) -> Shown:
+        inputs, targets = (rows[index] for rows in self._windows[split])
+        counted_places = (targets != IGNORED).nonzero()[:, 0]
+        read = self.words(inputs.tolist())
+        ends = np.cumsum([len(piece) for piece in read])
+        return Shown(index, "".join(read), tuple(self.words(targets[counted_places].tolist())), tuple(ends[counted_places].tolist()))
+
+    @override
+    def words(self, answers: Sequence[int]) -> list[str]:
+        return pieces(self._tokenizer, answers)

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from paredown.errors import ParedownError
 from paredown.models import LoadedModel
-from paredown.specs import Split
+from paredown.specs import Shown, Split
 from paredown.tasks.base import (
     IGNORED,
     Batch,
@@ -31,6 +31,7 @@ from paredown.tasks.base import (
     device_of,
     inputs_for,
 )
+from paredown.tasks.showing import pieces, wav
 
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _TOKENS_PER_SECOND = 4.5  # fast speech; a compressed model that falls into a loop would otherwise write until the context is full
@@ -188,12 +189,23 @@ class SpeechRecognition(Task):
     @override
     def scores(self, model: nn.Module, batches: Sequence[Batch], predictions: Sequence[Predictions] | None = None) -> Scores:
         counts: list[tuple[int, int]] = []
+        written: list[str] = []
         for i, batch in enumerate(batches):
             made = predictions[i] if predictions is not None else None
             heard = self.transcribe(model, batch, made.encoded if isinstance(made, SpeechPredictions) else None)
+            written += heard
             counts += [word_errors(*pair) for pair in zip(_speech(batch).references, heard, strict=True)]
         errors, words = np.asarray(counts, dtype=np.float64).T
-        return Scores(errors, words)
+        return Scores(errors, words, written=tuple(written))
+
+    @override
+    def shown(self, split: Split, index: int) -> Shown:
+        sound = wav(self._clips[split][index], self.sampling_rate)
+        return Shown(index, "", (normalise(self._texts[split][index]),), media="audio/wav", content=sound)
+
+    @override
+    def words(self, answers: Sequence[int]) -> list[str]:
+        return pieces(self._tokenizer, answers)
 
     @torch.no_grad()
     def transcribe(self, model: nn.Module, batch: Batch, encoded: Tensor | None = None) -> list[str]:

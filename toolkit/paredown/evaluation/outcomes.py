@@ -1,0 +1,61 @@
+"""What a plan did to each sample, from what two models answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from paredown.evaluation.comparison import sample_divergences
+from paredown.evaluation.observation import Observation
+from paredown.specs import Outcomes
+from paredown.tasks import Predictions
+
+
+def outcomes(original: Observation, compressed: Observation, words: Callable[[Sequence[int]], Sequence[str]] | None = None) -> Outcomes:
+    """Hold what a compressed model answered against the original, sample by sample.
+
+    Args:
+        original: The original model's observation.
+        compressed: The compressed model's, of the same batches.
+        words: Puts classes in words, `paredown.tasks.Task.words`.
+    """
+    made, scores = compressed.predictions, compressed.scores
+    metric = (np.asarray(scores.numerator, float), np.asarray(scores.denominator, float))
+    if not made:
+        none = np.empty(0)
+        return Outcomes(none, none, none, *metric, written=scores.written)
+    kl, units = sample_divergences(original.predictions, made)
+    answers, probabilities = (torch.cat(parts) for parts in zip(*map(_most_likely, made), strict=True))
+    loss = right = torch.empty(0)
+    targets = [one.targets for one in made if one.targets is not None]
+    if len(targets) == len(made):
+        loss = torch.cat([_losses(one, target) for one, target in zip(made, targets, strict=True)])
+        right = answers == torch.cat(targets)
+    distinct = answers.unique().tolist()
+    return Outcomes(
+        units.numpy(),
+        kl.numpy(),
+        loss.double().numpy(),
+        *metric,
+        answers=answers.int().numpy(),
+        probabilities=probabilities.numpy(),
+        right=right.bool().numpy(),
+        written=scores.written,
+        words={} if words is None else dict(zip(distinct, words(distinct), strict=True)),
+    )
+
+
+def _most_likely(made: Predictions) -> tuple[Tensor, Tensor]:
+    largest, answers = made.logits.max(-1)
+    return answers, (largest - made.logits.logsumexp(-1)).exp()
+
+
+def _losses(made: Predictions, targets: Tensor) -> Tensor:
+    """Summed over the units of each sample, [samples]."""
+    if not len(made.sample):
+        return torch.empty(0, dtype=torch.float64)
+    each = nn.functional.cross_entropy(made.logits, targets, reduction="none").double()
+    return torch.zeros(int(made.sample.max()) + 1, dtype=torch.float64).index_add_(0, made.sample, each)
