@@ -20,8 +20,10 @@ from paredown.errors import ParedownError
 from paredown.evaluation.comparison import EMULATED
 from paredown.evaluation.modules import casting_modules, computing, holding, in_bfloat16, nothing, overridden
 from paredown.evaluation.observation import Observation, observe
+from paredown.evaluation.pieces import Pieces, merged
 from paredown.evaluation.prefix import Blocks, Recorded, UnlikeRunError
 from paredown.evaluation.survey import Survey, survey
+from paredown.evaluation.unread import first_row_alone, first_row_layers
 from paredown.evaluation.weights import Form, Precision, PreparedWeights, is_packed
 from paredown.sizes import fit
 from paredown.specs import KEEP, LayerRef, Scheme
@@ -62,6 +64,9 @@ class Evaluator:
     Every (layer, scheme) variant is prepared once and kept, and a plan swaps pointers to them. With ``float32`` results agree with
     `paredown.apply.Variants` to rounding (1e-6 of the logits, or a few of these), and are reproducible bit for bit. With ``bfloat16`` weights and activations have 8
     significant bits, norms and softmax as the model computes them: for ranking plans.
+
+    Samples are run without their padding, in pieces of about equal length, and of a model that answers by a sample's first token the last
+    block is computed for that token alone, where a trial on the original model shows that neither changes the answers (`whole_batches`).
 
     A plan that begins like one that was observed with ``keep`` gets the outputs of the blocks before their first difference from
     it, bit for bit what running them gives. Where a model's blocks can't be given back, all is run, and `runs_in_full` says why.
@@ -104,10 +109,12 @@ class Evaluator:
         """Why no outputs of blocks are given back; empty where they are."""
         self.blocks_given_back = 0
         """Calls of blocks that were not run, so far."""
+        self._pieces = Pieces()
         self._prefix_bytes = prefix_bytes
         self._blocks = Blocks(model, layers)
         self._runs: OrderedDict[frozenset[tuple[str, Scheme]], _Run] = OrderedDict()
         self._proven: set[int] = set()
+        self._first_row_layers: frozenset[str] = frozenset()
         self._active: Effective = {}
         self._changed: frozenset[str] = frozenset()
 
@@ -118,6 +125,11 @@ class Evaluator:
             return APPROXIMATE
         weight = next(self.model.parameters())
         return EMULATED.replace(" (", ", packed by oneDNN (") if is_packed(weight.data) else EMULATED
+
+    @property
+    def whole_batches(self) -> str:
+        """Why padding is computed with; empty where it is not."""
+        return self._pieces.refused
 
     @property
     def prefix_bytes(self) -> int:
@@ -186,6 +198,9 @@ class Evaluator:
         skipped, spent = 0, 0.0
 
         def predict(batch: Batch) -> Predictions:
+            return merged([(piece, predict_piece(piece.batch)) for piece in self._pieces.of(batch)])
+
+        def predict_piece(batch: Batch) -> Predictions:
             nonlocal skipped, spent
             if self.runs_in_full:
                 return self.task.predictions(self.model, batch)
@@ -219,7 +234,7 @@ class Evaluator:
         """The recorded plan that differs latest, and how many calls of blocks come before the difference."""
         best, most = None, 0
         for key, run in self._runs.items():
-            if run.proof is None or not any(batch in run.records for batch in batches):
+            if run.proof is None or not any(piece.batch in run.records for batch in batches for piece in self._pieces.of(batch)):
                 continue
             cut = min(self._agreement(effective, run.effective), len(run.records[run.proof[0]].outputs))
             if cut > most:
@@ -265,7 +280,8 @@ class Evaluator:
     def _compute(self, name: str, form: Form, input: Tensor, bias: Tensor | None) -> Tensor:
         if self._blocks.calls < self._blocks.cut and name in self._changed:
             raise UnlikeRunError(f"{name} was called before a block that it had followed")
-        return self.weights.get(name, self._active[name], form).compute(input, bias)
+        compute = self.weights.get(name, self._active[name], form).compute
+        return first_row_alone(lambda x: compute(x, bias), input) if name in self._first_row_layers else compute(input, bias)
 
     @contextmanager
     def _in_place(self, effective: Effective) -> Iterator[None]:
@@ -289,7 +305,14 @@ class Evaluator:
 
         found = survey(self.model, self.layers, self._blocks, run)
         self.runs_in_full = self.runs_in_full or found.refused
+        if self.task.offers_probabilities:
+            self._first_row_layers = first_row_layers(self.model, found.free, self.batches[0], self._original_predictions)
+            self._pieces.prove(self.batches, self._original_predictions)
         return found
+
+    @torch.inference_mode()
+    def _original_predictions(self, batch: Batch) -> Predictions:
+        return self.task.predictions(self.model, batch)
 
     @functools.cached_property
     def _swap(self) -> _Swap:
