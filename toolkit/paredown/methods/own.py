@@ -14,6 +14,7 @@ from paredown.methods.quantize import Quantized, dequantize
 from paredown.methods.statistics import Statistics
 from paredown.specs import Rounding, WeightFormat
 from paredown.specs.own_roundings import OWN
+from paredown.specs.schemes import forget_parsed
 
 Function = Callable[[Tensor, WeightFormat, Statistics | None], Quantized]
 """Weight float32 [out, in], pruned weights exactly zero; the format; what calibration saw of the layer, None unless it was asked for."""
@@ -70,6 +71,7 @@ def forget(name: str) -> None:
     """Take a rounding's name back; nothing happens where there is none."""
     _FUNCTIONS.pop(name, None)
     OWN.pop(name, None)
+    forget_parsed()
 
 
 def apply(name: str, weight: Tensor, format: WeightFormat, seen: Statistics | None) -> Quantized:

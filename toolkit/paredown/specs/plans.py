@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs.schemes import KEEP, Scheme
+from paredown.specs.schemes import Scheme
 
 SCHEMA = 1
 """Version of the JSON forms of this package; a reader refuses a larger one."""
@@ -89,7 +89,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """Identifies model and decisions, whoever found them: 16 hexadecimal digits."""
-        decided = {name: str(scheme) for name, scheme in self.schemes.items() if scheme != KEEP}
+        decided = {name: text for name, scheme in self.schemes.items() if (text := str(scheme)) != "keep"}
         return _digest({"model": self.model_digest, "schemes": decided})
 
 

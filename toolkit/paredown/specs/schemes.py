@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from paredown.errors import ParedownError
@@ -116,6 +117,7 @@ class Scheme:
     low_rank: LowRank | None = None
     activation: ActivationFormat | None = None
     criterion: Criterion = "magnitude"
+    _text: str = field(init=False, repr=False, compare=False)  # asked for by the million: every digest of every plan is made of it
 
     def __post_init__(self) -> None:
         if self.rounding not in (*get_args(Rounding), *OWN):
@@ -136,6 +138,7 @@ class Scheme:
             self._check_rounding()
         if self.low_rank is not None and self.low_rank.kind == "lq":
             self._check_lq()
+        object.__setattr__(self, "_text", self._short())
 
     def _check_rounding(self) -> None:
         if self.weight is None or self.weight.kind != "int":
@@ -197,6 +200,9 @@ class Scheme:
         return width if self.sparsity is None else width * (1 - self.sparsity.fraction) + 1
 
     def __str__(self) -> str:
+        return self._text
+
+    def _short(self) -> str:
         parts = []
         if self.weight is not None:
             parts.append(f"{self.weight}{self.activation or ''}{f'-{self.rounding}' * (self.rounding != 'rtn')}")
@@ -213,26 +219,7 @@ class Scheme:
         Raises:
             ParedownError: If the text is not of that form.
         """
-        if text == "keep":
-            return KEEP
-        rest = text.split("+")
-        weight, sparsity, low_rank = (
-            form.fullmatch(rest.pop(0)) if rest and form.fullmatch(rest[0]) else None for form in (_WEIGHT, _SPARSITY, _LOW_RANK)
-        )
-        if rest:
-            raise ParedownError(
-                f"expected a scheme such as int4g64, int8, int3g32sym, int4g64-mse or keep, got {text!r}; the grammar is {GRAMMAR}"
-            )
-        rounding: Any = (weight and weight["rounding"]) or "rtn"
-        criterion: Any = "magnitude" if sparsity is None else sparsity["criterion"] or usual_criterion(rounding)
-        return cls(
-            None if weight is None else _format(weight),
-            rounding,
-            None if sparsity is None else Sparsity(sparsity["pattern"]),
-            None if low_rank is None else LowRank(int(low_rank["rank"]), int(low_rank["bits"] or 16), low_rank["kind"]),  # pyright: ignore[reportArgumentType]
-            ActivationFormat(int(weight["activation"]), bool(weight["static"])) if weight is not None and weight["activation"] else None,
-            criterion,
-        )
+        return _parsed(text)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -250,9 +237,38 @@ class Scheme:
         return core_schema.no_info_plain_validator_function(read, serialization=core_schema.plain_serializer_function_ser_schema(str))
 
 
+def forget_parsed() -> None:
+    """Read every short form anew: the names of roundings are others now."""
+    _parsed.cache_clear()
+
+
 def usual_criterion(rounding: str) -> Criterion:
     """The criterion that needs no name: GPTQ's sweep finds the mask as well."""
     return "sparsegpt" if rounding == "gptq" else "magnitude"
+
+
+@functools.lru_cache(4096)
+def _parsed(text: str) -> Scheme:
+    if text == "keep":
+        return KEEP
+    rest = text.split("+")
+    weight, sparsity, low_rank = (
+        form.fullmatch(rest.pop(0)) if rest and form.fullmatch(rest[0]) else None for form in (_WEIGHT, _SPARSITY, _LOW_RANK)
+    )
+    if rest:
+        raise ParedownError(
+            f"expected a scheme such as int4g64, int8, int3g32sym, int4g64-mse or keep, got {text!r}; the grammar is {GRAMMAR}"
+        )
+    rounding: Any = (weight and weight["rounding"]) or "rtn"
+    criterion: Any = "magnitude" if sparsity is None else sparsity["criterion"] or usual_criterion(rounding)
+    return Scheme(
+        None if weight is None else _format(weight),
+        rounding,
+        None if sparsity is None else Sparsity(sparsity["pattern"]),
+        None if low_rank is None else LowRank(int(low_rank["rank"]), int(low_rank["bits"] or 16), low_rank["kind"]),  # pyright: ignore[reportArgumentType]
+        ActivationFormat(int(weight["activation"]), bool(weight["static"])) if weight is not None and weight["activation"] else None,
+        criterion,
+    )
 
 
 def _format(match: re.Match[str]) -> WeightFormat:
