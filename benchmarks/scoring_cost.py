@@ -18,6 +18,7 @@ from _search_rivals import BITS, DRIVERS, allocations
 from paredown import models, tasks
 from paredown.calibration import capture, passes
 from paredown.curvature import probe_objective
+from paredown.evaluation.pieces import shortened
 from paredown.layers import find_layers, weight_of
 from paredown.models import LoadedModel
 from paredown.sensitivity import price
@@ -61,6 +62,7 @@ def of_demo(demo: str) -> list[Row]:
 def price_all(loaded: LoadedModel, task: Task, layers: Sequence[LayerRef], batches: Sequence[Batch]) -> float:
     """CPU seconds of calibrating and pricing."""
     started = time.process_time()
+    batches = shortened(batches, task, loaded.model)
     units = torch.cat([task.units(batch) for batch in batches])
     schemes = [Scheme.parse(f"int{bits}g64") for bits in BITS]
     for some in passes(layers, tokens_of(batches)):

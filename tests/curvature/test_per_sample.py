@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from paredown.calibration import capture, passes, statistics
-from paredown.curvature import PerSampleGradients, output_probe
+from paredown import calibration
+from paredown.calibration import Captured, capture, passes, some_samples, statistics
+from paredown.curvature import PerSampleGradients, output_probe, per_sample
 from paredown.errors import ParedownError
 from paredown.layers import find_layers
 from paredown.tasks import Batch
@@ -62,10 +63,28 @@ def test_quadratic_forms_and_eigenvalues_are_those_of_the_dense_gradients(seen):
         torch.testing.assert_close(values, torch.linalg.svdvals(flat) ** 2, rtol=1e-8, atol=1e-12 * float(values[0]) + 1e-15)
 
 
-def test_chunks_do_not_change_the_answer(seen):
+def test_chunks_do_not_change_the_answer(seen, monkeypatch):
     _, layers, captured, *_ = seen
     form = PerSampleGradients(captured[layers[0].name])
+    changes = [torch.ones(layers[0].shape, dtype=torch.float64)]
+    whole = form.forms(changes)
     torch.testing.assert_close(torch.cat(list(form.chunks(limit_bytes=1))), torch.cat(list(form.chunks())))
+    monkeypatch.setattr(per_sample, "FORM_SAMPLES", 1)
+    monkeypatch.setattr(per_sample, "FORM_BYTES", 1)
+    torch.testing.assert_close(form.forms(changes), whole)
+
+
+def test_moments_of_many_short_batches_are_summed_as_one(seen, monkeypatch):
+    _, layers, captured, *_ = seen
+    parts = captured[layers[-1].name].batches[0]
+    many = Captured(layers[-1], tuple(tuple(some_samples(part, slice(i, i + 1)) for part in parts) for i in range(len(parts[0].inputs))))
+    whole = statistics(captured[layers[-1].name])
+    for tokens in (1, 10_000):
+        monkeypatch.setattr(calibration, "GRAM_TOKENS", tokens)
+        found = statistics(many)
+        assert found.tokens == whole.tokens
+        torch.testing.assert_close(found.input_second_moment, whole.input_second_moment)
+        torch.testing.assert_close(found.input_abs_max, whole.input_abs_max)
 
 
 def test_statistics_count_real_tokens_only(seen):

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from paredown.apply import Variants
+from paredown.calibration import capture
+from paredown.curvature import probe_objective
 from paredown.evaluation import Evaluator, observe
-from paredown.evaluation.pieces import _cheapest
-from paredown.layers import find_layers
+from paredown.evaluation.pieces import _cheapest, shortened
+from paredown.layers import find_layers, weight_of
+from paredown.sensitivity import price
 from paredown.specs import KEEP, Scheme
 from paredown.tasks import Batch, custom
 from paredown.tasks.base import IGNORED
@@ -124,3 +127,24 @@ class TestTheFirstToken:
     @pytest.mark.parametrize("read", [lambda x: x.mean(1), lambda x: x[:, -1], lambda x: x[:, :2].sum(1), lambda x: x.amax(1)])
     def test_all_is_computed_where_others_are_read(self, read):
         assert self.layers_read_in_part(read) == frozenset()
+
+
+def test_layers_are_priced_alike_on_the_pieces_and_on_whole_batches(monkeypatch):
+    """Two classes: the one sign of a sample's probe does not matter to its square."""
+    monkeypatch.setattr("paredown.evaluation.pieces._cut.__defaults__", (0,))
+    model, batch = CASES["bert"].build().eval().requires_grad_(False), padded(LENGTHS)
+    task = custom(lambda model: 1.0, batches=[batch], calibration=[batch], higher_is_better=True, logits=lambda m, b: m(**b.inputs).logits)
+    short = shortened([batch], task, model)
+    assert sum(each.inputs["input_ids"].numel() for each in short) == sum(LENGTHS)
+    assert [LENGTHS[i] for each in short for i in each.ids] == sorted(LENGTHS)
+    layers = [layer for layer in find_layers(model) if layer.block]
+
+    def priced(batches):
+        seen = capture(model, layers, batches, probe_objective(model, task, seed=0))
+        units = torch.cat([task.units(batch) for batch in batches])
+        return [c for layer in layers for c in price(layer, weight_of(model, layer), seen[layer.name], units, SCHEMES[:1])]
+
+    for one, other in zip(priced(short), priced([batch]), strict=True):
+        assert one.loss_increase == pytest.approx(other.loss_increase, rel=1e-4)
+        assert one.loss_increase_sd == pytest.approx(other.loss_increase_sd, rel=1e-3)
+        assert one.output_error == pytest.approx(other.output_error, rel=1e-5)

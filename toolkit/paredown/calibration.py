@@ -15,6 +15,9 @@ from paredown.specs import LayerRef
 from paredown.symmetric import gram
 from paredown.tasks import Batch
 
+GRAM_TOKENS = 8192
+"""Tokens whose outer products are summed in float32; the sums of so many in float64."""
+
 Objective = Callable[[Batch], Tensor]
 """A batch to the scalar whose gradients are wanted."""
 
@@ -122,7 +125,7 @@ def passes(layers: Sequence[LayerRef], tokens: int, *, limit_bytes: int = CAPTUR
 
 
 def statistics(captured: Captured) -> LayerStats:
-    """The input statistics of one layer, over its real tokens, accumulated in float32 per batch and float64 over batches."""
+    """The input statistics of one layer, over its real tokens, accumulated in float32 over `GRAM_TOKENS` and in float64 beyond."""
     layer = captured.layer
     if all(part.kind == "lookup" for parts in captured.batches for part in parts):
         counts = torch.zeros(layer.shape[0], dtype=torch.float64)
@@ -132,12 +135,24 @@ def statistics(captured: Captured) -> LayerStats:
         return LayerStats(layer.name, tokens, (counts / max(tokens, 1)).float(), torch.empty(0))
     width = layer.shape[1]
     moment, largest, tokens = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width), 0
-    for part in (part for parts in captured.batches for part in parts if part.kind == "dense"):
-        rows = token_rows(part)
-        moment += gram(rows).double()
+    parts = [part for batch in captured.batches for part in batch if part.kind == "dense"]
+    for rows in _together([token_rows(part) for part in parts]):
+        moment += gram(rows)
         largest = torch.maximum(largest, rows.abs().amax(0))
         tokens += len(rows)
     return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)
+
+
+def _together(pieces: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Rows of consecutive pieces in one, up to `GRAM_TOKENS` where a piece alone is no longer."""
+    some: list[Tensor] = []
+    for piece in pieces:
+        if some and sum(map(len, some)) + len(piece) > GRAM_TOKENS:
+            yield torch.cat(some)
+            some = []
+        some.append(piece)
+    if some:
+        yield torch.cat(some) if len(some) > 1 else some[0]
 
 
 def every_other(captured: Captured, start: int) -> Captured:

@@ -12,7 +12,7 @@ from paredown.calibration import Captured, LayerStats, every_other, statistics, 
 from paredown.curvature import PerSampleGradients, ratio
 from paredown.curvature.scores import score_changes
 from paredown.errors import ParedownError
-from paredown.methods import Compressed, Statistics, compress, dequantize
+from paredown.methods import Compressed, Statistics, checks, compress, dequantize
 from paredown.methods.activations import static_range
 from paredown.methods.criteria import FITS_GRADIENTS
 from paredown.sizes import fit, layer_bytes
@@ -60,7 +60,7 @@ def price(
     Raises:
         ParedownError: If the weight, the activations or the gradients hold NaN or infinite values.
     """
-    if not all(torch.isfinite(part.gradients).all() for parts in captured.batches for part in parts):
+    if not all(checks.all_finite(part.gradients) for parts in captured.batches for part in parts):
         raise ParedownError(
             f"the calibration gradients of {layer.name} are NaN or infinite; look for such values in the model's weights or inputs"
         )

@@ -23,8 +23,11 @@ CHUNK_BYTES = 256_000_000
 BLOCK_BYTES = 8_000_000
 """The same where they are only reduced to numbers: few enough to stay in the cache."""
 
-FORM_BYTES = 16_000_000
-"""The same where some output rows of all are multiplied with changes of the weight: enough of them for a fast product."""
+FORM_BYTES = 2_400_000
+"""The same where some output rows of a few samples are multiplied with changes of the weight."""
+
+FORM_SAMPLES = 4
+"""How many samples that is: enough for the change to be read once for several, few enough for long products."""
 
 EIGENVALUE_SAMPLES = 64
 """Samples that the eigenvalues are taken from; their cost grows with the square."""
@@ -153,12 +156,23 @@ class PerSampleGradients:
         count = len(self.draws) * self.samples
         full = torch.zeros(count, len(changes), dtype=torch.float64, device=like.device)
         diagonal = torch.zeros_like(full)
-        step = max(1, FORM_BYTES // (like.element_size() * count * width))
+        step = max(1, min(rows, FORM_BYTES // (like.element_size() * FORM_SAMPLES * width)))
+        memory = like.new_empty(FORM_SAMPLES * step * width)
         for start in range(0, rows, step):
-            block = self.rows(start, min(start + step, rows)).flatten(1)
-            some = torch.stack([change[start : start + step].reshape(-1) for change in changes])
-            full += block @ some.T
-            diagonal += block.square_() @ some.square_().T
+            stop = min(start + step, rows)
+            some = torch.stack([change[start:stop].reshape(-1) for change in changes])
+            squares = some.square()
+            at = 0
+            for parts in (parts for captured in self.draws for parts in captured.batches):
+                for few in _slices(len(parts[0].inputs), FORM_SAMPLES):
+                    taken = few.stop - few.start
+                    block = memory[: taken * (stop - start) * width].view(taken, stop - start, width)
+                    for index, part in enumerate(parts):
+                        _rows_of(some_samples(part, few), start, block, add=index > 0)
+                    place = slice(at + few.start, at + few.stop)
+                    full[place] += block.flatten(1) @ some.T
+                    diagonal[place] += block.flatten(1).square_() @ squares.T
+                at += len(parts[0].inputs)
         return diagonal, full.square_()
 
     def squared_norms(self) -> Tensor:
@@ -236,6 +250,10 @@ class PerSampleGradients:
             diagonal.append(looked_up.square().sum((1, 2)))
             full.append(looked_up.sum((1, 2)).square())
         return torch.stack(diagonal), torch.stack(full)
+
+
+def _slices(count: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def _joined(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paredown.curvature.padding import without_padding
 from paredown.curvature.surface import rows_of
-from paredown.tasks import Batch, Predictions
+from paredown.tasks import Batch, Predictions, Task
 
 CALL = 48
 """Tokens that take as long as what a pass costs beside its tokens (measured on a BERT of six blocks)."""
@@ -64,6 +64,22 @@ class Pieces:
         if padding.shape != alone.logits.shape or float((padding - alone.logits).norm()) > rounding * float(padding.norm()):
             self.refused = "samples answer otherwise without their padding"
             self._cut.clear()
+
+
+@torch.no_grad()
+def shortened(batches: Sequence[Batch], task: Task, model: nn.Module) -> list[Batch]:
+    """The same samples in batches with little padding; the batches as they are where that would change a prediction, or none can be compared.
+
+    Args:
+        batches: Of a task.
+        task: Makes the predictions.
+        model: Of which.
+    """
+    pieces = Pieces()
+    if not task.offers_probabilities:
+        return list(batches)
+    pieces.prove(batches, lambda batch: task.predictions(model, batch))
+    return [piece.batch for batch in batches for piece in pieces.of(batch)]
 
 
 def merged(made: Sequence[tuple[Piece, Predictions]]) -> Predictions:

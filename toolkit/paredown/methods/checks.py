@@ -29,11 +29,16 @@ def finite(weight: Tensor) -> Tensor:
         ParedownError: If it holds NaN or infinite values.
     """
     weight = weight.to(torch.float32)
-    if not torch.isfinite(weight).all():
+    if not all_finite(weight):
         raise ParedownError(
             "the weight holds NaN or infinite values; compress a checkpoint that computes finite outputs, or keep this layer"
         )
     return weight
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; one pass where the sum, which holds on to both, is finite."""
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def group_size(size: int | None, inputs: int) -> int:

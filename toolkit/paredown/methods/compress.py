@@ -84,7 +84,7 @@ def compress(weight: Tensor, scheme: Scheme, seen: Statistics | None = None, *, 
         )
     checks.matrix(weight)
     shape = (weight.shape[0], weight.shape[1])
-    low_rank, notes = scheme.low_rank, [] if weight.any() else ["all weights are zero, and stay so"]
+    low_rank, notes = scheme.low_rank, [] if weight[0].any() or weight.any() else ["all weights are zero, and stay so"]
     pruned = None if scheme.sparsity is None else prune_by(weight, scheme, seen)
     numbers = factors = None
     if low_rank is not None and low_rank.kind == "lq":

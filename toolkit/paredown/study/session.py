@@ -19,6 +19,7 @@ from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
 from paredown.evaluation import Evaluator, Observation, compare, observe
 from paredown.evaluation.outcomes import outcomes
+from paredown.evaluation.pieces import shortened
 from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
@@ -165,13 +166,18 @@ def tokens_of(batches: Sequence[Batch]) -> int:
     )
 
 
+def calibration_batches(config: StudyConfig, loaded: LoadedModel, task: Task) -> list[Batch]:
+    """What layers are calibrated and priced on, with little padding."""
+    return shortened(task.batches("calibration", config.calibration_samples), task, loaded.model)
+
+
 def _again(config: StudyConfig, loaded: LoadedModel, task: Task, layer: LayerRef, scheme: Scheme) -> Compressed:
     """One layer by one scheme, with its inputs on the calibration data.
 
     Raises:
         ParedownError: If the calibration data never runs the layer.
     """
-    batches = task.batches("calibration", config.calibration_samples)
+    batches = calibration_batches(config, loaded, task)
     captured = capture(loaded.model, [layer], batches, probe_objective(loaded.model, task, seed=config.seed))
     if layer.name not in captured:
         raise ParedownError(

@@ -23,7 +23,7 @@ from paredown.specs import KEEP, WHOLE_MODEL, Candidate, LayerProfile, LayerRef,
 from paredown.study.bench import PlanExecutor
 from paredown.study.dispatch import finished
 from paredown.study.journal import Journal
-from paredown.study.session import Session, tokens_of
+from paredown.study.session import Session, calibration_batches, tokens_of
 from paredown.study.side_by_side import side_by_side
 from paredown.study.spectra import SAMPLES, Estimates, exact_passes, refined, trace_of
 from paredown.tasks import Batch
@@ -58,7 +58,7 @@ def sensitivity(session: Session, journal: Journal, between: Callable[[], None])
         return
     total = len(session.layers)
     journal.stage("sensitivity", "Reading the calibration data", done=total - len(pending), total=total)
-    batches = task.batches("calibration", config.calibration_samples)
+    batches = calibration_batches(config, session.loaded, task)
     units = torch.cat([task.units(batch) for batch in batches])
     ids = [i for batch in batches for i in batch.ids]
     matrix = journal.record.sensitivity_matrix
