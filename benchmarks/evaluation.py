@@ -24,12 +24,12 @@ from paredown import models, tasks
 from paredown.apply import Variants
 from paredown.curvature import input_moment
 from paredown.curvature.surface import LossSurface
-from paredown.evaluation import Evaluator, Observation, Precision, Screen, compare, observe, output_errors
+from paredown.evaluation import Evaluator, Observation, Screen, compare, observe, output_errors
 from paredown.evaluation.weights import product_with
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize
 from paredown.sizes import fit
-from paredown.specs import LayerRef, Measurement, Plan, Scheme
+from paredown.specs import LayerRef, Measurement, Plan, Precision, Scheme
 
 SCHEMES = [Scheme.parse(text) for text in ("int8g64", "int4g64", "int3g64", "int2g64")]
 BARS: Mapping[str, float] = {"float32": 2.2, "bfloat16": 5.0}

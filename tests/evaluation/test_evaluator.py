@@ -11,6 +11,7 @@ from torch import nn
 from paredown.apply import Variants
 from paredown.errors import ParedownError
 from paredown.evaluation import APPROXIMATE, EMULATED, Evaluator, compare, observe
+from paredown.kernels.cpu.library import load
 from paredown.layers import find_layers, weight_of
 from paredown.methods import compress
 from paredown.specs import KEEP, Plan, Scheme
@@ -360,6 +361,36 @@ def test_in_bfloat16_answers_are_near_and_named_so(name):
     assert same(snapshot(setting.model), before)
     assert all(parameter.dtype == torch.float32 for parameter in setting.model.parameters())
     assert setting.evaluator.kernel == APPROXIMATE
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "whisper"])
+def test_on_our_kernels_answers_are_near_and_named_so(name):
+    if load()[0] is None:
+        pytest.skip("there is no compiler")
+    setting = Setting(name, precision="int8")
+    plan = everywhere(setting.layers, Scheme.parse("int8g32"), INT3, KEEP, ROUNDED, LOW_RANK, Scheme.parse("nf4g32"), Scheme.parse("2:4"))
+    before = snapshot(setting.model)
+    parent = setting.fast(plan, keep=True)
+    for fast, slow in zip(parent, setting.slowly(plan), strict=True):
+        assert float((fast - slow).norm() / slow.norm()) < 0.03
+        assert not torch.equal(fast, slow)
+    child = plan | {setting.layers[-2].name: INT3}
+    assert all(map(torch.equal, setting.fast(child), setting.in_full(child)))
+    assert same(snapshot(setting.model), before)
+    assert setting.evaluator.kernel.startswith("packed codes on our kernels")
+    assert "approximate" in setting.evaluator.kernel
+
+
+def test_on_our_kernels_variants_take_the_memory_of_their_codes():
+    if load()[0] is None:
+        pytest.skip("there is no compiler")
+    packed, dense = (Setting("bert", precision=precision) for precision in ("int8", "float32"))
+    linear = {layer.name: INT3 for layer in packed.layers if layer.kind == "linear"}
+    for setting in (packed, dense):
+        setting.fast(linear)
+        setting.fast(linear)
+    kept = sum(layer.shape[0] * layer.shape[1] * 4 for layer in dense.layers if layer.name not in linear)
+    assert packed.evaluator.weights.bytes - kept < 0.25 * (dense.evaluator.weights.bytes - kept)
 
 
 def test_a_model_that_can_not_run_in_bfloat16_is_refused():

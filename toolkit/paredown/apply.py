@@ -194,6 +194,15 @@ class Variants:
         """
         return self.variant(name, scheme).weight
 
+    def compressed(self, name: str, scheme: Scheme) -> Compressed:
+        """What the file holds of a layer under a scheme that changes it; made anew on each call.
+
+        Raises:
+            ParedownError: If the layer is unknown or can't be compressed.
+        """
+        check_names({name: scheme}, self._layers.values())
+        return compress_layer(self._originals[name], self._layers[name], scheme, self._kept)
+
     def variant(self, name: str, scheme: Scheme) -> Variant:
         """A layer under a scheme: its `weight`, and what is done to its inputs.
 

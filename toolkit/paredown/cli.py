@@ -94,6 +94,10 @@ def run(
     kv_cache_bits: Annotated[
         int | None, typer.Option(help="Measure plans of a decoder with keys and values cached at 8 or 4 bits. [default: in full]")
     ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="What plans are measured in: float32 is exact; bfloat16, and int8 on our kernels, are faster and approximate."),
+    ] = "float32",
     latency_tokens: Annotated[
         int | None,
         typer.Option(
@@ -141,6 +145,7 @@ def run(
         fuse=fuse,
         scaling=scaling,  # pyright: ignore[reportArgumentType]  (checked there)
         hessian_seconds=hessian_seconds,
+        precision=precision,  # pyright: ignore[reportArgumentType]  (checked there)
         latency_tokens=latency_tokens,
         refine_plans=refine,
         refine_objective=refine_by,  # pyright: ignore[reportArgumentType]  (checked there)

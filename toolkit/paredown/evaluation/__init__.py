@@ -8,7 +8,6 @@ from paredown.evaluation.output_errors import output_errors
 from paredown.evaluation.paired import Compared, compare_samples
 from paredown.evaluation.screening import Screen, Verdict, front_at
 from paredown.evaluation.search_split import SearchSplit
-from paredown.evaluation.weights import Precision
 
 __all__ = [
     "APPROXIMATE",
@@ -16,7 +15,6 @@ __all__ = [
     "Compared",
     "Evaluator",
     "Observation",
-    "Precision",
     "Screen",
     "SearchSplit",
     "Verdict",

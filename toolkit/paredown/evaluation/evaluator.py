@@ -24,13 +24,17 @@ from paredown.evaluation.pieces import Pieces, merged
 from paredown.evaluation.prefix import Blocks, Recorded, UnlikeRunError
 from paredown.evaluation.survey import Survey, survey
 from paredown.evaluation.unread import first_row_alone, first_row_layers
-from paredown.evaluation.weights import Form, Precision, PreparedWeights, is_packed
+from paredown.evaluation.weights import Form, PreparedWeights, is_packed
+from paredown.kernels.cpu.library import load
 from paredown.sizes import fit
-from paredown.specs import KEEP, LayerRef, Scheme
+from paredown.specs import KEEP, LayerRef, Precision, Scheme
 from paredown.tasks import Batch, Predictions, Task
 
 APPROXIMATE = "bfloat16 weights and activations (emulated, approximate)"
-"""Kernel of a measurement in bfloat16: for comparing many plans, never the answer of a study."""
+"""Kernel of a measurement in bfloat16: for comparing many plans."""
+
+ROUNDED = "packed codes on our kernels, {}, layers' inputs rounded to 8 bits (approximate)"
+"""Kernel of a measurement in int8: what the packed model computes where it is run so, and more than its scheme alone loses."""
 
 T = TypeVar("T")
 Predict = Callable[[Batch], Predictions]
@@ -63,7 +67,8 @@ class Evaluator:
 
     Every (layer, scheme) variant is prepared once and kept, and a plan swaps pointers to them. With ``float32`` results agree with
     `paredown.apply.Variants` to rounding (1e-6 of the logits, or a few of these), and are reproducible bit for bit. With ``bfloat16`` weights and activations have 8
-    significant bits, norms and softmax as the model computes them: for ranking plans.
+    significant bits, norms and softmax as the model computes them: for ranking plans. With ``int8`` packed codes are multiplied by our
+    kernels, layers' inputs rounded to 8 bits in each group, and all else is as with ``float32``; the variants take a fraction of the memory.
 
     Samples are run without their padding, in pieces of about equal length, and of a model that answers by a sample's first token the last
     block is computed for that token alone, where a trial on the original model shows that neither changes the answers (`whole_batches`).
@@ -123,6 +128,9 @@ class Evaluator:
         """What multiplies the weights, for `Measurement.kernel`."""
         if self.precision == "bfloat16":
             return APPROXIMATE
+        library, reason = load()
+        if self.precision == "int8":
+            return ROUNDED.format(library.isa().name) if library else f"{EMULATED}: {reason}"
         weight = next(self.model.parameters())
         return EMULATED.replace(" (", ", packed by oneDNN (") if is_packed(weight.data) else EMULATED
 
@@ -178,7 +186,7 @@ class Evaluator:
                     self._runs.clear()
                     return self._follow(effective, batches, keep, ask)
                 except RuntimeError as error:
-                    if self.precision == "float32":
+                    if self.precision != "bfloat16":
                         raise
                     raise ParedownError(f"{type(self.model).__name__} can't run in bfloat16: {error}; evaluate it in float32") from error
 

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from paredown.apply import Variants
-from paredown.specs import LayerRef, Scheme
-
-Precision = Literal["float32", "bfloat16"]
-"""What a plan is evaluated in: the model's own numbers, or bfloat16 copies of weights and activations."""
+from paredown.kernels import pack, prepare
+from paredown.specs import KEEP, LayerRef, Precision, Scheme
 
 Form = Literal["rows", "product"]
 """What a module does with a weight: looks up its rows, or multiplies by it. Of a tied tensor both may be needed."""
@@ -45,7 +43,7 @@ class PreparedWeights:
     Args:
         variants: Makes the dequantized weights; its own cache may be small.
         layers: The layers that plans decide on.
-        precision: Of weights and products.
+        precision: Of weights and products. With ``int8``, whatever our kernels can hold is multiplied by them.
         max_bytes: Bytes of prepared weights to keep.
     """
 
@@ -104,6 +102,10 @@ class PreparedWeights:
     @torch.inference_mode(False)  # its tensors could not be used where gradients are taken, and the variants keep them
     @torch.no_grad()
     def _make(self, name: str, scheme: Scheme, form: Form) -> Prepared:
+        if self._precision == "int8" and form == "product" and scheme != KEEP:
+            kernel = prepare(pack(self._variants.compressed(name, scheme)), "int8")
+            if kernel.backend == "ours":
+                return Prepared(lambda inputs, bias: kernel.multiply(inputs, bias, "none"), kernel.bytes)
         variant = self._variants.variant(name, scheme)
         weight, round_inputs = variant.weight.detach(), variant.round_inputs
         weight = weight.T if self._layers[name].kind == "conv1d" else weight

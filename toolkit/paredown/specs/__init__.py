@@ -24,7 +24,7 @@ from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, Low
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
 from paredown.specs.scores import MEASURED, Score
 from paredown.specs.serialisation import from_json, to_json
-from paredown.specs.study import ModelInfo, ScalingMethod, StudyConfig
+from paredown.specs.study import ModelInfo, Precision, ScalingMethod, StudyConfig
 
 __all__ = [
     "BITS",
@@ -57,6 +57,7 @@ __all__ = [
     "Outcomes",
     "Payload",
     "Plan",
+    "Precision",
     "Priority",
     "QuadraticFit",
     "QuadraticStep",

@@ -14,6 +14,10 @@ from paredown.specs.scores import Score
 ScalingMethod = Literal["awq", "smoothquant"]
 """How inputs are scaled before anything is rounded."""
 
+Precision = Literal["float32", "bfloat16", "int8"]
+"""What a plan is evaluated in: the model's own numbers; bfloat16 copies of weights and activations; or packed codes on our kernels, layers'
+inputs rounded to 8 bits and everything else in the model's own numbers."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -72,6 +76,8 @@ class StudyConfig:
         scaling: ``awq`` or ``smoothquant``: the inputs of layers are scaled, and the layer or norm before takes the inverse, so that the
             model's function stays. AWQ searches for the narrowest int format among `schemes`. None scales nothing.
         kv_cache_bits: Width of the keys and values in a decoder's cache while plans are measured, 8 or 4; the original's is full. None leaves it full.
+        precision: What plans are measured in, the original always in its own numbers: ``float32`` is exact, ``bfloat16`` and ``int8`` are
+            faster and approximate, as each measurement says.
         hessian_seconds: Time for the true Hessian at the end of the run, seconds; 0 leaves it out.
         refine_plans: Plans that measured refinement may try beyond those that it begins with, over all budgets; 0 leaves it out.
         refine_objective: What it lowers on the search split: ``kl``, the task's ``loss``, or its ``metric``.
@@ -98,6 +104,7 @@ class StudyConfig:
     fuse: bool = True
     scaling: ScalingMethod | None = None
     kv_cache_bits: Literal[8, 4] | None = None
+    precision: Precision = "float32"
     hessian_seconds: float = 60.0
     refine_plans: int = 0
     refine_objective: RefineObjective = "kl"
@@ -118,6 +125,8 @@ class StudyConfig:
             raise ParedownError(f"scaling must be one of {', '.join(get_args(ScalingMethod))}, or None, got {self.scaling!r}")
         if self.kv_cache_bits not in (None, 8, 4):
             raise ParedownError(f"kv_cache_bits must be 8, 4 or None, got {self.kv_cache_bits!r}")
+        if self.precision not in get_args(Precision):
+            raise ParedownError(f"precision must be one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         for name in ("calibration_samples", "held_out_samples", "search_samples", "latency_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:

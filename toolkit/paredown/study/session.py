@@ -17,7 +17,7 @@ from paredown.apply import Variants, stored_tensors
 from paredown.calibration import capture
 from paredown.curvature import LossSurface, probe_objective
 from paredown.errors import ParedownError
-from paredown.evaluation import Evaluator, Observation, compare, observe
+from paredown.evaluation import EMULATED, Evaluator, Observation, compare, observe
 from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.pieces import shortened
 from paredown.export import compressed_tensors
@@ -83,7 +83,7 @@ class Session:
         export_format, schemes, offers = _offers(config, loaded, layers)
         kept = KeptWeights(store, functools.partial(_again, config, loaded, task))
         variants = Variants(loaded.model, layers, max_bytes=2**28, kept=kept)
-        evaluator = Evaluator(loaded.model, layers, task, held_out, variants)
+        evaluator = Evaluator(loaded.model, layers, task, held_out, variants, precision=config.precision)
         return cls(config, loaded, task, layers, held_out, variants, evaluator, kept, store, export_format, schemes, offers)
 
     def info(self) -> ModelInfo:
@@ -135,9 +135,8 @@ class Session:
             compressed = original
         self.store.save_arrays(outcomes_name(plan.digest), outcomes(original, compressed, self.task.words).arrays())
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
-        measured = compare(
-            original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=self.evaluator.kernel, seed=self.config.seed
-        )
+        kernel = self.evaluator.kernel if plan.schemes else EMULATED
+        measured = compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=kernel, seed=self.config.seed)
         return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
 
     @contextmanager
