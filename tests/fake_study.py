@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import fake_curvature
+import fake_profiles
 from paredown.record import Record
 from paredown.search import Problem, allocate
 from paredown.specs import (
@@ -324,7 +325,7 @@ class FakeStudy:
                 layer=layer.name,
                 done=index + 1,
                 total=total,
-                payload=candidates(layer, index, self.config.schemes, timed=self.timed),
+                payload=[*candidates(layer, index, self.config.schemes, timed=self.timed), fake_profiles.profile(layer, index)],
             )
             yield
         found = self.plans()

@@ -75,6 +75,17 @@ def refined(theme: str = "light", tab: str = "", **choices: str) -> dict[str, An
         return shown.state(theme=theme) | {"tab": tab}
 
 
+def layered(theme: str = "light", layer: int = 6, beside: int | None = None, **more: Any) -> dict[str, Any]:
+    """A layer's page, of a study of bits, sparsity and rank."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Rich(rich_study(Path(folder), **more)).edited()
+        shown.do("opened", id="layer")
+        shown.do("select", layers=[shown.names[layer]], mode="replace")
+        if beside is not None:
+            shown.do("select", layers=[shown.names[beside]], mode="toggle")
+        return shown.state(theme=theme) | {"tab": "Layer"}
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -101,6 +112,11 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     **{f"refined_dark_{width}": (width, partial(refined, "dark", x="seconds"), DARK) for width in (1280, 620)},
     **{f"search_light_{width}": (width, partial(refined, tab="Search"), {}) for width in (1280, 620)},
     **{f"search_dark_{width}": (width, partial(refined, "dark", "Search"), DARK) for width in (1280, 620)},
+    **{
+        f"layer_{theme}_{width}": (width, partial(layered, theme, 12, 18), DARK if theme == "dark" else {})
+        for theme in ("light", "dark")
+        for width in (1280, 900, 620)
+    },
     "rich_deep_1280": (1280, partial(rich, blocks=32), {}),
     "rich_deep_dark_900": (900, partial(rich, "dark", 32), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},

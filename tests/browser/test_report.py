@@ -54,7 +54,7 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         # its other matrix, all layers, and the table, sorted
         page.get_by_role("radio", name="Gauss–Newton").click()
         eventually(lambda: page.get_by_role("radio", name="Gauss–Newton").get_attribute("aria-checked") == "true")
-        assert "Block 0 fc1" in page.locator(".pd-curves").inner_text()
+        assert "Block 0 fc1" in page.locator(".pd-spec .pd-curves").inner_text()
         page.get_by_role("radio", name="All", exact=True).click()
         eventually(lambda: points(page, "all", "spectrum") == len(study.layers))
         page.get_by_role("radio", name="Table").click()

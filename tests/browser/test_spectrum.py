@@ -77,7 +77,7 @@ def test_modes_and_matrices_are_asked_for_and_shown(shown: View) -> None:
     show(shown, matrix="ggn")
     assert f"density:{FC2_4}" in drawn(page)
     assert f"band:{FC2_4}" not in drawn(page)  # exact: no probes, no band
-    expect(page.locator(".pd-curves .remark")).to_contain_text("Exact, 64 samples")
+    expect(page.locator(".pd-spec .pd-curves .remark")).to_contain_text("Exact, 64 samples")
 
 
 def test_the_panel_keeps_its_place_whatever_is_shown(shown: View) -> None:
@@ -179,7 +179,7 @@ def test_bars_below_zero_grow_to_the_left_of_it(shown: View) -> None:
 
 def test_the_verdict_is_a_sign_and_a_word_beside_its_colour(shown: View) -> None:
     show(shown, Q1, FC2_4)
-    trust = shown.page.locator(".pd-curves .trust")
+    trust = shown.page.locator(".pd-spec .pd-curves .trust")
     texts = trust.all_inner_texts()
     assert all(text.startswith("trust: ") for text in texts)
     signs = trust.evaluate_all("(all) => all.map((one) => getComputedStyle(one, '::before').content)")

@@ -32,8 +32,9 @@ def obstacle(layer: LayerRef, scheme: Scheme) -> Obstacle | None:
     if not applied.is_plain or weight is None:
         parts = {"low-rank factors": applied.low_rank, "pruned weights": applied.sparsity, "rounded inputs": applied.activation}
         part = next((part for part, used in parts.items() if used), _KINDS[weight.kind] if weight else "")
+        words = {"low-rank factors": "no low rank", "pruned weights": "no sparsity"}.get(part, f"no {part.removesuffix(' in our layout')}")
         reason = f"transformers loads no {part}, as {applied} has; choose integers alone, such as int4g64sym, or the export format paredown"
-        return Obstacle(f"no {part.removesuffix(' in our layout')}", reason)
+        return Obstacle(words, reason)
     if layer.kind == "conv1d":
         return Obstacle("no Conv1D", "transformers loads no compressed Conv1D; keep the layer")
     if weight.bits < 8 and layer.kind == "embedding":

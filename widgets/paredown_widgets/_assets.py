@@ -21,6 +21,7 @@ _STYLES = (
     "sensitivity",
     "chart",
     "spectrum",
+    "layer",
     "search",
     "narrow",
 )

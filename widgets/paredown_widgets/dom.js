@@ -23,6 +23,7 @@ const ICONS = {
   reset: [["path", { d: "M3 8a5 5 0 1 0 1.6-3.7M3 3v2.5h2.5" }]],
   close: [["path", { d: "M4 4l8 8M12 4l-8 8" }]],
   right: [["path", { d: "M6 3.5 10.5 8 6 12.5" }]],
+  left: [["path", { d: "M10 3.5 5.5 8l4.5 4.5" }]],
 };
 
 /** The marks of the charts, for legends and table heads; each is [width, height, elements]. */
@@ -40,6 +41,10 @@ const MARKS = {
   a: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-a)", "stroke-width": 1.8 }]]],
   b: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-b)", "stroke-width": 1.8, "stroke-dasharray": "5 2" }]]],
   c: [18, 9, [["path", { d: "M0 4.5h18", stroke: "var(--pd-c)", "stroke-width": 1.8, "stroke-dasharray": "1.5 2" }]]],
+  familyA: [10, 10, [["circle", { cx: 5, cy: 5, r: 3.8, fill: "none", stroke: "var(--pd-a)", "stroke-width": 1.5 }]]],
+  familyB: [10, 10, [["rect", { x: 1.5, y: 1.5, width: 7, height: 7, fill: "none", stroke: "var(--pd-b)", "stroke-width": 1.5 }]]],
+  familyC: [11, 10, [["path", { d: "M5.5 1.2l4.3 7.6H1.2z", fill: "none", stroke: "var(--pd-c)", "stroke-width": 1.5, "stroke-linejoin": "round" }]]],
+  familyD: [11, 11, [["path", { d: "M5.5 1l4.5 4.5-4.5 4.5L1 5.5z", fill: "none", stroke: "var(--pd-ink2)", "stroke-width": 1.5 }]]],
   dot: [5, 5, [["circle", { cx: 2.5, cy: 2.5, r: 2.5, fill: "currentColor" }]]],
 };
 

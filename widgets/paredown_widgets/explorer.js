@@ -14,6 +14,7 @@ import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
 import { createHistory } from "./history.js";
 import { createInteractions } from "./interactions.js";
 import { createKeys } from "./keys.js";
+import { createLayer } from "./layer.js";
 import { createLink } from "./link.js";
 import { createLog } from "./log.js";
 import { createPlan } from "./plan.js";
@@ -99,6 +100,7 @@ function render({ model, el }) {
   const front = createFront(ctx);
   const spectrum = createSpectrum(ctx);
   const sensitivity = createSensitivity(ctx);
+  const layer = createLayer(ctx);
   const budget = createBudget(ctx);
   const banner = createBanner(ctx);
   const history = createHistory(ctx);
@@ -108,10 +110,17 @@ function render({ model, el }) {
   const foot = createFoot(ctx);
   const views = {
     overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
+    layer: { label: "Layer", el: layer.el },
     search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el, rankings.el, interactions.el) },
     log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
   };
-  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); if (id === "search") emit({ type: "opened", id }); });
+  // A layer's page is opened from wherever the layer stands: twice clicked, or Enter on its cell.
+  let wanted;
+  ctx.open = (name) => { if (!ctx.link.selection.includes(name)) ctx.link.select([name]); wanted = name; tabs.open("layer"); wanted = undefined; layer.focus(); };
+  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); if (id === "layer") layer.opened(wanted); if (id === "search") emit({ type: "opened", id }); });
+  for (const view of [views.overview, views.search]) {
+    view.el.addEventListener("dblclick", (event) => { const name = event.target.closest("[data-layer]")?.dataset.layer; if (name) ctx.open(name); });
+  }
   const runline = createRunline(ctx, { openLog: () => tabs.open("log") });
   const root = h("div", { class: "pd", role: "region", "aria-label": "Paredown Explorer" }, header.el, h("div", { class: "pd-bar" }, tabs.el, runline.el), banner.el, budget.el,
     ...Object.values(views).map((view) => view.el), foot.el, live);
@@ -119,9 +128,9 @@ function render({ model, el }) {
   el.append(host);
   tabs.open("overview");
 
-  const charts = [sensitivity, front, spectrum, interactions];
+  const charts = [sensitivity, front, spectrum, layer, layer.spectrum, interactions];
   const panels = [header, runline, banner, budget, plan, summary, history, rankings, log, foot, ...charts];
-  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); interactions.redraw(); });
+  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 
   // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
@@ -174,7 +183,7 @@ function render({ model, el }) {
 
   return () => {
     closed = true;
-    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close(), () => interactions.close()]) undo();
+    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
     host.remove();
   };
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from paredown.errors import ParedownError
 from paredown.specs import CurvatureRequest, Plan, Scheme, Sparsity
-from paredown_widgets import curvature, sensitivities
+from paredown_widgets import curvature, layer, sensitivities
 from paredown_widgets.choices import HANDLES, Handle, Value
 from paredown_widgets.exports import as_python, export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
@@ -83,7 +83,8 @@ def _budget(model: ExplorerModel, message: Message) -> None:
 
 
 def _select(model: ExplorerModel, message: Message) -> None:
-    names = model.editor.widened(_layers(model, message))
+    picked = _layers(model, message)
+    names = model.editor.widened(picked)
     mode = message.get("mode", "replace")
     now = list(model.selection)
     if mode == "toggle":
@@ -93,6 +94,8 @@ def _select(model: ExplorerModel, message: Message) -> None:
     else:
         now = list(names)
     model.selection = now
+    if len(picked) == 1 and (mode == "replace" or model.opened not in now):
+        model.opened = picked[0]  # what is picked besides stands beside it
     model.changed()
 
 
@@ -250,6 +253,14 @@ def _filter(model: ExplorerModel, message: Message) -> None:
 
 def _opened(model: ExplorerModel, message: Message) -> None:
     """A view that needs something worked out that no other does."""
+    if message["id"] == "layer":
+        model.paging = True
+        name = str(message.get("layer") or layer.opened(model))
+        if name in model.editor.schemes:
+            model.opened = name
+            model.selection = model.selection or list(model.editor.widened([name]))
+        model.changed()
+        return
     model.searching = True
     if model.problem is not None and not model.offline:
         _in_background(model, model.rank)

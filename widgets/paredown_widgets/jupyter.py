@@ -67,6 +67,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     history = traitlets.Dict().tag(sync=True)
     rankings = traitlets.Dict().tag(sync=True)
     interactions = traitlets.Dict().tag(sync=True)
+    layer = traitlets.Dict().tag(sync=True)
+    layer_spectrum = traitlets.Dict().tag(sync=True)
     log = traitlets.Dict().tag(sync=True)
     export = traitlets.Dict().tag(sync=True)
     clipboard = traitlets.Dict().tag(sync=True)

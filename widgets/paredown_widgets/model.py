@@ -86,6 +86,8 @@ class ExplorerModel(param.Parameterized):
         self.history = History()
         self.rankings: Rankings | None = None
         self.searching = False  # whether somebody has opened the view of the search
+        self.paging = False  # whether somebody has opened a layer's page
+        self.opened = ""  # the layer that was picked last: whose page it is
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement

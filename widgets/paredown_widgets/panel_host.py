@@ -46,6 +46,8 @@ class ExplorerPane(AnyWidgetComponent):
     history = param.String(default="{}")
     rankings = param.String(default="{}")
     interactions = param.String(default="{}")
+    layer = param.String(default="{}")
+    layer_spectrum = param.String(default="{}")
     log = param.String(default="{}")
     export = param.String(default="{}")
     clipboard = param.String(default="{}")

@@ -144,7 +144,8 @@ const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`
       const next = by ? step(layer, by) : edge(layer, event.key === "End");
       if (event.shiftKey) { anchor ??= layer; link.select(rectangle(built.order, anchor, next)); } else if (!event.ctrlKey && !event.metaKey) { anchor = next; link.select([next]); }
       focusCell(next);
-    } else if (event.key === "Enter" || event.key === " ") choose(layer, event);
+    } else if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.metaKey) ctx.open(layer);
+    else if (event.key === "Enter" || event.key === " ") choose(layer, event);
     else if (event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey)) link.select(matching().map((cell) => cell.layer));
     else return;
     event.preventDefault();

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from paredown_widgets import budget, exports, handles, head, history, interactions, log, plan, rankings, run, sensitivity, summary, what_if
+from paredown_widgets import budget, exports, handles, head, history, interactions, layer, log, plan, rankings, run, sensitivity, summary, what_if
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.model import ExplorerModel
 
@@ -25,6 +25,8 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
     "history": history.view,
     "rankings": rankings.view,
     "interactions": interactions.view,
+    "layer": layer.view,
+    "layer_spectrum": layer.spectra,
     "log": log.view,
     "export": exports.view,
     "clipboard": lambda model: model.clipboard,
@@ -36,6 +38,8 @@ _CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
     "handles": lambda model: (tuple(model.labels), model.choices.schemes, model.priced),
     "what_if": lambda model: (tuple(model.labels), sum(map(len, model.record.candidates.values())), model.curvature_events),
     "spectrum": spectrum.key,
+    "layer": layer.key,
+    "layer_spectrum": layer.spectra_key,
     "rankings": lambda model: (model.rankings and model.rankings.key, model.record.sensitivity_complete),
     "interactions": lambda model: (id(model.record.interactions), model.config, tuple(model.labels)),
 }

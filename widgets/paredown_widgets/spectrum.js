@@ -6,27 +6,31 @@ import { createSpectrumTable } from "./spectrum_table.js";
 const SERIES = ["a", "b", "c"];
 const SPECTRUM_MODES = [{ id: "selected", label: "Selected" }, { id: "all", label: "All" }, { id: "table", label: "Table" }];
 
-/** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
-export function createSpectrum(ctx) {
+/**
+ * @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx
+ * @param {{trait?: string, name?: string}} place  the state that it shows, and the chart's name; a layer's page has one of its own
+ */
+export function createSpectrum(ctx, { trait = "spectrum", name = "spectrum" } = {}) {
   const sub = h("span", { class: "sub" });
   const matrix = segments("Matrix", (id) => ctx.emit({ type: "spectrum_matrix", id }));
   const mode = segments("Layers shown", (id) => ctx.emit({ type: "spectrum_mode", id }));
-  const estimate = button("Estimate Hessian", { class: "small", press: () => { if (ctx.get("spectrum")?.estimate?.enabled) ctx.emit({ type: "estimate" }); } });
+  const estimate = button("Estimate Hessian", { class: "small", press: () => { if (ctx.get(trait)?.estimate?.enabled) ctx.emit({ type: "estimate" }); } });
   const lines = h("div", { class: "lines" });
   const noteText = h("span");
   const remark = h("p", { class: "sub remark" }, noteText);
   const legend = h("div", { class: "pd-curves" }, lines, remark);
   const chart = createChart({
-    name: "spectrum", plotly: ctx.plotly, say: ctx.say,
+    name, plotly: ctx.plotly, say: ctx.say,
     pick: ({ trace, data, ctrl }) => {
       const layer = data ?? trace.meta.layer;
       if (layer) ctx.link.select([layer], ctrl ? "toggle" : "replace");
     },
     hover: (layer) => { ctx.link.hover = layer; },
   });
-  const table = createSpectrumTable(ctx);
+  const overview = trait === "spectrum";
+  const table = overview ? createSpectrumTable(ctx) : { el: h("div"), update() {} };
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-spec", "aria-label": "Spectrum" },
+  const el = h("section", { class: `pd-panel pd-${overview ? "spec" : name}`, "aria-label": "Spectrum" },
     h("header", {}, h("h2", { text: "Spectrum" }), matrix.el, sub, h("span", { class: "grow" }), estimate, mode.el), legend, chart.el, table.el, note.el);
 
   function drawLegend(state) {
@@ -49,9 +53,9 @@ export function createSpectrum(ctx) {
 
   return {
     el, chart,
-    needs: ["spectrum"],
+    needs: [trait],
     update() {
-      const state = ctx.get("spectrum") ?? {};
+      const state = ctx.get(trait) ?? {};
       const known = Boolean(state.matrices?.length);
       const listed = state.mode === "table" && Boolean(state.table);
       const ready = Boolean(state.figure?.data?.length) && !state.empty && !listed;
@@ -62,7 +66,7 @@ export function createSpectrum(ctx) {
       text(sub, known && state.matrices.length < 2 ? state.title : "");
       show(sub, sub.textContent);
       matrix.update(known ? state.matrices : [], state.matrix);
-      mode.update(known ? SPECTRUM_MODES : [], state.mode ?? "selected");
+      mode.update(known && overview ? SPECTRUM_MODES : [], state.mode ?? "selected");
       text(estimate.lastChild, state.estimate?.label ?? "Estimate Hessian");
       attr(estimate, "aria-label", state.estimate?.label ?? "Estimate Hessian");
       attr(estimate, "title", state.estimate?.title);

@@ -37,6 +37,12 @@ class Histogram:
         return (*(self.low + step * index for index in range(len(self.counts))), self.high)
 
     @property
+    def centres(self) -> tuple[float, ...]:
+        """The middle of each bin."""
+        step = (self.high - self.low) / len(self.counts)
+        return tuple(self.low + step * (index + 0.5) for index in range(len(self.counts)))
+
+    @property
     def total(self) -> int:
         """All values, those outside included."""
         return sum(self.counts) + self.below + self.above

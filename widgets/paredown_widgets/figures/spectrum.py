@@ -21,11 +21,11 @@ _TIGHT = 0.17  # share of the width that the words on outliers need
 _STRIP = (0.085, 0.03)  # share of the height for one layer's rungs, and for the gap below the plot
 
 
-def view(model: ExplorerModel) -> Json:
-    """State of the `spectrum` trait."""
+def view(model: ExplorerModel, layers: list[str] | None = None) -> Json:
+    """State of the `spectrum` trait; with layers, of their page: always those, whatever the overview shows."""
     options = curvature.matrices(model.record)
-    mode = model.spectrum_mode
-    names = shown_layers(model) if mode == "selected" else [name for name in model.labels if name in model.record.curvature]
+    mode = model.spectrum_mode if layers is None else "selected"
+    names = layers or shown_layers(model) if mode == "selected" else [name for name in model.labels if name in model.record.curvature]
     matrix = curvature.shown_matrix(model, names)
     known = [name for name in names if _spectrum_known(model.record.estimates(name, matrix))]
     legend = [_legend(model, name, matrix, alone=len(names) == 1) for name in names] if mode == "selected" else []
@@ -41,11 +41,11 @@ def view(model: ExplorerModel) -> Json:
         "matrices": [{"id": each, "label": curvature.MATRICES[each]} for each in options],
         "title": curvature.MATRICES[matrix] if options else "",
         "legend": legend,
-        "note": _note(model, names, matrix) if options else {"verdict": "", "text": ""},
+        "note": _note(model, mode, names, matrix) if options else {"verdict": "", "text": ""},
         "table": spectrum_table.view(model, matrix) if mode == "table" and options else None,
         "estimate": _estimate_button(model),
-        "label": _sentence(model, names, matrix),
-        "empty": _empty(model, names, matrix, bool(options), bool(known)),
+        "label": _sentence(model, mode, names, matrix),
+        "empty": "" if options and mode == "table" else _empty(model, names, matrix, bool(options), bool(known)),
     }
 
 
@@ -100,11 +100,11 @@ def _legend(model: ExplorerModel, name: str, matrix: CurvatureMatrix, *, alone: 
     }
 
 
-def _note(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix) -> Json:
+def _note(model: ExplorerModel, mode: str, names: list[str], matrix: CurvatureMatrix) -> Json:
     """The line under the legend: the reason of the verdict where one layer is shown, else what the figure is made from."""
-    if model.spectrum_mode == "all":
+    if mode == "all":
         return {"verdict": "", "text": "Laid out as the plan; height is log density, the number and the rung λmax"}
-    if model.spectrum_mode == "table" or not names:
+    if mode == "table" or not names:
         return {"verdict": "", "text": ""}
     known = model.record.estimates(names[0], matrix)
     source = numbers.capital(curvature.source_words(known.density, known.eigenvalues))
@@ -118,7 +118,7 @@ def _note(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix) -> Js
 def _empty(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix, any_matrix: bool, any_known: bool) -> str:
     if not any_matrix:
         return "Curvature has not been estimated yet. It is the first thing that a run does."
-    if any_known or model.spectrum_mode == "table":
+    if any_known:
         return ""
     which = model.labels[names[0]].text if len(names) == 1 else "these layers"
     return f"The {curvature.MATRICES[matrix]} of {which} has not been estimated yet. " + (
@@ -126,9 +126,9 @@ def _empty(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix, any_
     )
 
 
-def _sentence(model: ExplorerModel, names: list[str], matrix: CurvatureMatrix) -> str:
+def _sentence(model: ExplorerModel, mode: str, names: list[str], matrix: CurvatureMatrix) -> str:
     """The chart in one sentence, for those who can't see it."""
-    if model.spectrum_mode != "selected":
+    if mode != "selected":
         return f"Spectra of the {curvature.MATRICES[matrix]} matrix, {len(names)} layers; the table view holds the numbers"
     words = [f"{item['label']} {item['text']}" for item in (_legend(model, name, matrix, alone=True) for name in names)]
     return f"Spectral density of the {curvature.MATRICES[matrix]} matrix. {'; '.join(words)}"
