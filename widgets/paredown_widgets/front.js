@@ -2,6 +2,12 @@
 import { createChart } from "./chart.js";
 import { emptyNote, h, mark, segments, show, star, text } from "./dom.js";
 
+/** The ground with the user's plan on it: they come apart, since an edit changes the second alone. */
+function withPlan(figure, own) {
+  if (!own?.data) return figure;
+  return { data: [...figure.data, ...own.data], layout: { ...figure.layout, shapes: own.shapes, annotations: own.annotations } };
+}
+
 /** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
 export function createFront(ctx) {
   const count = h("span", { class: "sub" });
@@ -18,9 +24,10 @@ export function createFront(ctx) {
   const el = h("section", { class: "pd-panel pd-pareto", "aria-label": "Pareto front" }, h("header", {}, h("h2", { text: "Pareto front" }), count, h("span", { class: "grow" }), x.el, y.el), legend, chart.el, note.el);
   return {
     el, chart,
-    needs: ["front"],
+    needs: ["front", "front_plan"],
     update() {
       const state = ctx.get("front") ?? {};
+      const own = ctx.get("front_plan");
       const ready = Boolean(state.figure?.data?.length) && !state.empty;
       note.update(ready ? "" : state.empty || "The front appears here, plan by plan, while the study runs.");
       show(chart.el, ready);
@@ -29,7 +36,7 @@ export function createFront(ctx) {
       show(refined, state.refined);
       x.update(ready ? state.x_options ?? [] : [], state.x);
       y.update(ready ? state.y_options ?? [] : [], state.y);
-      return ready ? chart.update(state.figure, state.label) : undefined;
+      return ready ? chart.update(withPlan(state.figure, own), own?.label ?? state.label) : undefined;
     },
     redraw: () => chart.redraw(),
     close: () => chart.close(),

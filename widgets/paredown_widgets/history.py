@@ -43,9 +43,9 @@ def view(model: ExplorerModel) -> Json:
     }
 
 
-def found_words(model: ExplorerModel, plan: Plan) -> list[str]:
+def found_words(model: ExplorerModel, plan: Plan, digest: str) -> list[str]:
     """How a plan was found, in lines; a refined one by what differs from the one that it replaced."""
-    before = model.history.before(plan.digest)
+    before = model.history.before(digest)
     head, _, _ = plan.found_by.partition(",")
     if before is None:
         return [plan.found_by]

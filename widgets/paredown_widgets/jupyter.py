@@ -63,6 +63,7 @@ class ExplorerWidget(anywidget.AnyWidget):
     summary = traitlets.Dict().tag(sync=True)
     sensitivity = traitlets.Dict().tag(sync=True)
     front = traitlets.Dict().tag(sync=True)
+    front_plan = traitlets.Dict().tag(sync=True)
     spectrum = traitlets.Dict().tag(sync=True)
     history = traitlets.Dict().tag(sync=True)
     rankings = traitlets.Dict().tag(sync=True)

@@ -42,6 +42,7 @@ class ExplorerPane(AnyWidgetComponent):
     summary = param.String(default="{}")
     sensitivity = param.String(default="{}")
     front = param.String(default="{}")
+    front_plan = param.String(default="{}")
     spectrum = param.String(default="{}")
     history = param.String(default="{}")
     rankings = param.String(default="{}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def record(model: ExplorerModel) -> dict[str, Any]:
     """What the file holds: the state, and what each thing that can be clicked leads to."""
     model.rank()
     state = {**snapshot(model), "seq": 1, "offline": True, "bundle": ""}
-    fronts = _fronts(model) if model.record.info else {}
+    fronts, plans = (_fronts(model, view) if model.record.info else {} for view in (front.ground, front.plan_on_it))
     kinds = {}
     for choice in sensitivities.choices(model):
         model.sensitivity = choice.id
@@ -92,6 +93,7 @@ def record(model: ExplorerModel) -> dict[str, Any]:
     return {
         "state": state,
         "fronts": fronts,
+        "front_plans": plans,
         "sensitivities": kinds,
         "colors": colors,
         "spectra": _spectra(model),
@@ -125,7 +127,7 @@ def _plans(model: ExplorerModel) -> dict[str, Any]:
     for digest in list(model.measured_plans())[:_MOST_PLANS]:
         handle(model, {"type": "load_plan", "digest": digest})
         state = snapshot(model)
-        fronts = {key: _stars(shown) for key, shown in _fronts(model).items()}
+        fronts = _fronts(model, front.plan_on_it)
         kept = {name: state[name] for name in _OF_A_PLAN}
         kept["sensitivity"] |= {"kinds": kept["sensitivity"]["kinds"][:1]}
         plans[digest] = {"state": kept, "fronts": fronts}
@@ -135,20 +137,13 @@ def _plans(model: ExplorerModel) -> dict[str, Any]:
     return plans
 
 
-def _fronts(model: ExplorerModel) -> dict[str, dict[str, Any]]:
-    """The front for each pair of axes, by the words ``x y``."""
+def _fronts(model: ExplorerModel, view: Callable[..., dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A view of the front for each pair of axes, by the words ``x y``."""
     return {
-        f"{x['id']} {y['id']}": front.view(model, y["id"], "seconds" if x["id"] == "seconds" else "bytes")
+        f"{x['id']} {y['id']}": view(model, y["id"], "seconds" if x["id"] == "seconds" else "bytes")
         for x in front.x_options(model)
         for y in front.options(model)
     }
-
-
-def _stars(view: dict[str, Any]) -> dict[str, Any]:
-    """Only what a plan moves in the front: its stars, and the lines below them."""
-    figure = view["figure"]
-    moved = [trace for trace in figure["data"] if trace["uid"] in ("link", "was", "plan")]
-    return {"data": moved, "shapes": figure["layout"].get("shapes", []), "label": view["label"]}
 
 
 def _packed(content: bytes) -> str:

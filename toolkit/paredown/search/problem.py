@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal, cast, get_args
 
 import numpy as np
@@ -45,7 +46,7 @@ class Prediction:
     seconds_per_token: float | None = None
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     r"""Choices per group of layers, as arrays.
 
@@ -255,9 +256,9 @@ class Problem:
         """
         size, loss, deviation = self.fixed_bytes, 0.0, 0.0
         seconds: list[float | None] = []
-        for group, offered, choices in zip(self.groups, self.schemes, self.candidates, strict=True):
+        for group, places, choices in zip(self.groups, self._places, self.candidates, strict=True):
             for position, name in enumerate(group):
-                candidate = choices[self._choice(name, offered, schemes.get(name, KEEP), choices, position)][position]
+                candidate = choices[self._choice(name, places, schemes.get(name, KEEP), choices, position)][position]
                 size += candidate.bytes
                 loss += candidate.loss_increase
                 deviation += candidate.loss_increase_sd
@@ -271,9 +272,9 @@ class Problem:
             ParedownError: If a layer gets a scheme that was not priced.
         """
         result: dict[str, Scheme] = {}
-        for group, offered, choices in zip(self.groups, self.schemes, self.candidates, strict=True):
+        for group, places, choices in zip(self.groups, self._places, self.candidates, strict=True):
             for position, name in enumerate(group):
-                chosen = self._choice(name, offered, schemes.get(name, KEEP), choices, position)
+                chosen = self._choice(name, places, schemes.get(name, KEEP), choices, position)
                 result[name] = choices[chosen][position].effective
         return result
 
@@ -281,14 +282,20 @@ class Problem:
         """One choice per group as a decision per layer."""
         return {name: offered[choice] for group, offered, choice in zip(self.groups, self.schemes, choices, strict=True) for name in group}
 
+    @cached_property
+    def _places(self) -> tuple[dict[Scheme, int], ...]:
+        """Of each group, where a scheme stands among those offered: asked for with every edit and every plan."""
+        return tuple({scheme: place for place, scheme in enumerate(offered)} for offered in self.schemes)
+
     @staticmethod
-    def _choice(name: str, offered: tuple[Scheme, ...], scheme: Scheme, choices: tuple[tuple[Candidate, ...], ...], position: int) -> int:
-        if scheme in offered:
-            return offered.index(scheme)
+    def _choice(name: str, places: dict[Scheme, int], scheme: Scheme, choices: tuple[tuple[Candidate, ...], ...], position: int) -> int:
+        place = places.get(scheme)
+        if place is not None:
+            return place
         for index, choice in enumerate(choices):  # a plan names the scheme that applies, a person the one that they asked for
             if choice[position].effective == scheme:
                 return index
-        known = ", ".join(map(str, offered))
+        known = ", ".join(map(str, places))
         raise ParedownError(f"{name}: expected one of the priced schemes {known}, got {scheme}; add it to the study's schemes")
 
 

@@ -202,6 +202,13 @@ class Scheme:
     def __str__(self) -> str:
         return self._text
 
+    def __eq__(self, other: object) -> bool:
+        """By the short form, which says everything."""
+        return self._text == other._text if isinstance(other, Scheme) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
     def _short(self) -> str:
         parts = []
         if self.weight is not None:

@@ -1,14 +1,19 @@
-"""The Pareto front: size or latency against KL, metric or loss. Predicted as a line with its band, measured as points with their errors."""
+"""The Pareto front: size or latency against KL, metric or loss. Predicted as a line with its band, measured as points with their errors.
+
+It is made of two parts: the ground, which is what the study knows and changes with each measurement, and the user's plan on it, which changes with
+each edit. A browser gets them apart, so that an edit need not send thousands of points.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from paredown.specs import Measurement, Plan
 from paredown_widgets import numbers
 from paredown_widgets.budget import uniform_plans
-from paredown_widgets.figures.front_traces import line_traces, points_trace, stairs, stars, trail
+from paredown_widgets.figures.front_traces import line_traces, points_trace, stairs, stars, thinned, trail
 from paredown_widgets.figures.scales import (
     FLOOR,
     Extent,
@@ -49,22 +54,48 @@ def x_options(model: ExplorerModel) -> list[dict[str, str]]:
 
 
 def view(model: ExplorerModel, y: str | None = None, x: Resource | None = None) -> Json:
-    """State of the `front` trait; with y = ``metric`` that of `accuracy`."""
-    wanted = y or model.y
-    resource: Resource = "seconds" if (x or model.x) == "seconds" and model.front_by_seconds else "bytes"
-    shown = options(model)
-    quantity: Any = wanted if wanted in [option["id"] for option in shown] else shown[0]["id"]
-    ready = model.record.info is not None and (model.front is not None or model.measurements > 0)
+    """The whole front: the ground's state with the plan drawn on it."""
+    below, plan = ground(model, y, x), plan_on_it(model, y, x)
+    figure = below["figure"]
+    layout_ = {**figure["layout"], "shapes": plan["shapes"], "annotations": plan["annotations"]}
+    return {**below, "figure": {"data": [*figure["data"], *plan["data"]], "layout": layout_}, "label": plan["label"]}
+
+
+def ground(model: ExplorerModel, y: str | None = None, x: Resource | None = None) -> Json:
+    """State of the `front` trait: everything but the user's plan; made anew only when something of it changed."""
+    sight = _sight(model, y, x)
+    if sight is None:
+        shown = options(model)
+        return {
+            "figure": {"data": [], "layout": layout()}, "count": f"{model.measurements} measured", "y": shown[0]["id"], "y_options": shown, "x": "bytes",
+            "x_options": x_options(model), "refined": False, "empty": "The front appears here, plan by plan, while the study runs.",
+        }  # fmt: skip
+    key = (
+        model.measurements,
+        model.priced,
+        model.history.tried,
+        len(model.history.improvements),
+        id(model.record.baseline),
+        sight.y_range,
+        sight.x_range,
+    )
+    name = f"front {sight.scale.quantity} {sight.extent.resource}"
+    if name not in model.cache or model.cache[name][0] != key:
+        model.cache[name] = (key, _ground(model, sight))
+    return model.cache[name][1]
+
+
+def plan_on_it(model: ExplorerModel, y: str | None = None, x: Resource | None = None) -> Json:
+    """State of the `front_plan` trait: traces, shapes and notes of the user's plan and budget, and the chart in one sentence."""
+    sight = _sight(model, y, x)
+    if sight is None:
+        return {"data": [], "shapes": [], "annotations": [], "label": ""}
+    shapes, notes = _furniture(model, sight.scale, sight.extent, sight.here, sight.y_range, sight.x_range)
     return {
-        "figure": front_figure(model, quantity, resource) if ready else {"data": [], "layout": layout()},
-        "count": f"{model.measurements} measured",
-        "y": quantity,
-        "y_options": shown,
-        "x": resource,
-        "x_options": x_options(model),
-        "refined": any(is_refined(model.record.plans[digest]) for digest in model.measured_plans()),
-        "label": _sentence(model, quantity, resource) if ready else "",
-        "empty": "" if ready else "The front appears here, plan by plan, while the study runs.",
+        "data": stars(sight.here, sight.was, sight.y_range, sight.scale),
+        "shapes": shapes,
+        "annotations": notes,
+        "label": _sentence(model, sight),
     }
 
 
@@ -80,36 +111,87 @@ def front_figure(model: ExplorerModel, quantity: Quantity, resource: Resource = 
         ``data`` and ``layout``. Traces by `uid`: band, front, begun (the measured front before refinement), best (that of all that was measured), trail (from a refined
         plan to the one that replaced it), measured, uniform, refined, link, was, plan. Points of `measured`, `uniform` and `refined` carry the plan's digest as `customdata`.
     """
+    return view(model, quantity, resource)["figure"]
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """Points and axes."""
+
+    scale: Scale
+    extent: Extent
+    measured: dict[str, Point]
+    line: list[tuple[float, float, float]]
+    here: list[Point]
+    was: list[Point]
+    y_range: list[float]
+    x_range: list[float]
+    searched: list[Point]
+    uniform: list[Point]
+    refined: list[Point]
+
+
+def _sight(model: ExplorerModel, y: str | None, x: Resource | None) -> _Sight | None:
+    """What is to be drawn, and where it begins and ends; None until something is known. Both parts of the chart ask for it."""
+    if model.record.info is None or (model.front is None and not model.measurements):
+        return None
+    wanted = y or model.y
+    shown = [option["id"] for option in options(model)]
+    quantity: Any = wanted if wanted in shown else shown[0]
+    resource: Resource = "seconds" if (x or model.x) == "seconds" and model.front_by_seconds else "bytes"
+    key = (quantity, resource, model.record.sequence, model.priced, model.editor.schemes, model.reference)
+    if "sight" not in model.cache or model.cache["sight"][0] != key:
+        model.cache["sight"] = (key, _looked(model, quantity, resource))
+    return model.cache["sight"][1]
+
+
+def _looked(model: ExplorerModel, quantity: Quantity, resource: Resource) -> _Sight:
     scale, extent = scale_of(model, quantity), extent_of(model, resource)
     measured = _measured(model, scale, extent)
-    uniform = [point for point in measured.values() if point.text]
-    refined = [point for digest, point in measured.items() if is_refined(model.record.plans[digest])]
-    searched = [point for digest, point in measured.items() if not point.text and not is_refined(model.record.plans[digest])]
     here, was = _plan_points(model, scale, extent)
     widest = _widest(model, extent, [*measured.values(), *here, *was])
     line = [point for point in _predicted_line(model, scale, extent) if point[0] <= widest]
+    searched = [point for point in measured.values() if not point.text and not point.refined]
+    uniform, refined = [point for point in measured.values() if point.text], [point for point in measured.values() if point.refined]
+    places = [p.x for p in measured.values()] + [x for x, *_ in line] + [p.x for p in (*here, *was)]
     y_range = fitted_range(model, scale, searched, uniform, line, here, refined)
-    x_range = log_range([p.x for p in measured.values()] + [x for x, *_ in line] + [p.x for p in (*here, *was)] or [1.0, 10.0], 0.05)
-    higher = quantity == "metric" and _higher(model)
-    replaced = [(model.history.before(digest), point) for digest, point in measured.items()]
-    pairs = [(measured[before.digest], point) for before, point in replaced if before is not None and before.digest in measured]
+    return _Sight(scale, extent, measured, line, here, was, y_range, log_range(places or [1.0, 10.0], 0.05), searched, uniform, refined)
+
+
+def _ground(model: ExplorerModel, sight: _Sight) -> Json:
+    scale, extent, y_range, x_range = sight.scale, sight.extent, sight.y_range, sight.x_range
+    searched, uniform, refined = sight.searched, sight.uniform, sight.refined
+    higher = scale.quantity == "metric" and _higher(model)
+    best = stairs(list(sight.measured.values()), "best", "front of the measured plans", y_range, scale, {"color": token("measured", 0.8), "width": 1.2}, higher=higher)  # fmt: skip
+    drawn = thinned(searched, best, y_range, x_range, scale)
+    replaced = [(model.history.before(point.digest), point) for point in (*drawn, *refined)]
+    pairs = [(sight.measured[before.digest], point) for before, point in replaced if before is not None and before.digest in sight.measured]
+    drawn, uniform, refined = (_described(model, points) for points in (drawn, uniform, refined))
     data = [
-        *line_traces(line, y_range, scale),
+        *line_traces(sight.line, y_range, scale),
         *(stairs([*searched, *uniform], "begun", "front before refinement", y_range, scale, {"color": token("measured", 0.5), "width": 1, "dash": "dot"}, higher=higher) if refined else []),
-        *stairs(list(measured.values()), "best", "front of the measured plans", y_range, scale, {"color": token("measured", 0.8), "width": 1.2}, higher=higher),
+        *best,
         *trail(pairs, y_range, scale),
-        points_trace(searched, "measured", "measured", y_range, scale, {"symbol": "circle", "size": 7, "color": token("measured"), "line": {"width": 1, "color": token("surface")}}),
+        points_trace(drawn, "measured", "measured", y_range, scale, {"symbol": "circle", "size": 7, "color": token("measured"), "line": {"width": 1, "color": token("surface")}}),
         points_trace(uniform, "uniform", "uniform", y_range, scale, {"symbol": "diamond", "size": 10, "color": token("surface"), "line": {"width": 1.6, "color": token("uniform")}}),
         *([points_trace(refined, "refined", "refined", y_range, scale, {"symbol": "square", "size": 8, "color": token("measured"), "line": {"width": 1.5, "color": token("ink")}})] if refined else []),
-        *stars(here, was, y_range, scale),
     ]  # fmt: skip
-    shapes, notes = _furniture(model, scale, extent, here, y_range, x_range)
     ticks = size_ticks(10 ** x_range[0], 10 ** x_range[1])
     x_axis = axis(extent.title, type="log", range=x_range, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], showgrid=False)
     y_axis = axis(scale.title, type="log" if scale.log else "linear", range=y_range, showline=False, ticks="", nticks=8)
     if scale.log:
         y_axis |= decade_ticks(y_range)
-    return {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis, shapes=shapes, annotations=notes)}
+    left_out = len(searched) - len(drawn)
+    return {
+        "figure": {"data": data, "layout": layout(xaxis=x_axis, yaxis=y_axis)},
+        "count": f"{model.measurements:,} measured" + (f", {model.measurements - left_out:,} drawn" if left_out else ""),
+        "y": scale.quantity,
+        "y_options": options(model),
+        "x": extent.resource,
+        "x_options": x_options(model),
+        "refined": bool(refined),
+        "empty": "",
+    }
 
 
 def _widest(model: ExplorerModel, extent: Extent, points: list[Point]) -> float:
@@ -138,17 +220,32 @@ def _hover(model: ExplorerModel, m: Measurement, *name: str, plan: Plan | None =
 
 
 def _measured(model: ExplorerModel, scale: Scale, extent: Extent) -> dict[str, Point]:
-    """Plan digest to its point, in the order measured."""
-    points: dict[str, Point] = {}
+    """Plan digest to its point, in the order measured; what hovering says is left out. Each is made once."""
+    name, key = f"points {scale.quantity} {extent.resource}", (model.priced, id(model.record.baseline))
+    if name not in model.cache or model.cache[name][0] != key:
+        model.cache[name] = (key, {})
+    points: dict[str, Point | None] = model.cache[name][1]
     for digest, m in model.measured_plans().items():
-        plan = model.record.plans[digest]
-        value, place = scale.of(m), extent.of(m.bytes, _seconds(model, plan))
-        if value is None or place is None:
-            continue
-        bits = model.uniform_bits(digest)
-        found = [f"Uniform W{bits}"] if bits else [*found_words(model, plan), f"Plan {digest[:6]}"]
-        points[digest] = Point(place, value[0], value[1], _hover(model, m, *found, plan=plan), digest, f"W{bits}" if bits else "")
-    return points
+        if digest not in points:
+            value, place = scale.of(m), extent.of(m.bytes, _seconds(model, model.record.plans[digest]))
+            bits = model.uniform_bits(digest)
+            if value is None or place is None:
+                points[digest] = None
+            else:
+                points[digest] = Point(
+                    place, *value, "", digest, f"W{bits}" if bits else "", refined=is_refined(model.record.plans[digest])
+                )
+    return {digest: point for digest, point in points.items() if point is not None}
+
+
+def _described(model: ExplorerModel, points: list[Point]) -> list[Point]:
+    """The same with what hovering says."""
+    described = []
+    for point in points:
+        plan = model.record.plans[point.digest]
+        found = [f"Uniform {point.text}"] if point.text else [*found_words(model, plan, point.digest), f"Plan {point.digest[:6]}"]
+        described.append(replace(point, hover=_hover(model, model.record.measurements[point.digest], *found, plan=plan)))
+    return described
 
 
 def _seconds(model: ExplorerModel, plan: Plan) -> float | None:
@@ -297,15 +394,14 @@ def _furniture(
     return shapes, notes
 
 
-def _sentence(model: ExplorerModel, quantity: Quantity, resource: Resource) -> str:
+def _sentence(model: ExplorerModel, sight: _Sight) -> str:
     """The chart in one sentence, for those who can't see it."""
-    what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[quantity]
+    what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[sight.scale.quantity]
     prediction = model.predict()
     plan = (
         f" This plan: {numbers.size(prediction.bytes)}, predicted loss increase {numbers.significant(prediction.loss_increase)} nats."
         if prediction
         else ""
     )
-    count = sum(is_refined(model.record.plans[digest]) for digest in model.measured_plans())
-    refined = f", {count} of them refined" if count else ""
-    return f"{numbers.capital(what)} against {'size' if resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}"
+    refined = f", {len(sight.refined)} of them refined" if sight.refined else ""
+    return f"{numbers.capital(what)} against {'size' if sight.extent.resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from paredown.search import measured_front
@@ -45,6 +46,31 @@ def points_trace(points: list[Point], uid: str, name: str, y_range: list[float],
             "textfont": {"size": 11, "color": token("uniform")},
         }
     return trace
+
+
+MOST = 600
+"""Measured plans that are drawn as points: more cover each other, and slow the browser."""
+
+_CELLS = (36, 16)
+"""Across and up; of many plans the first in each cell of the chart is drawn, so that points stay where they are while others come."""
+
+
+def thinned(points: list[Point], best: list[Json], y_range: list[float], x_range: list[float], scale: Scale) -> list[Point]:
+    """Plans to draw: all of few; of many those of the measured front, and the first of each cell of a grid over the chart."""
+    if len(points) <= MOST:
+        return points
+    on_front = {place for stairs_ in best for place in zip(stairs_["x"], stairs_["y"], strict=True)}
+    across, up = _CELLS
+    taken: set[tuple[int, int]] = set()
+    shown = []
+    for point in points:
+        y = on_edge(point.y, y_range, scale)[0]
+        share = ((math.log10(y) if scale.log else y) - y_range[0]) / (y_range[1] - y_range[0])
+        cell = (int(across * (math.log10(point.x) - x_range[0]) / (x_range[1] - x_range[0])), int(up * share))
+        if cell not in taken or (rounded(point.x), rounded(y)) in on_front:
+            taken.add(cell)
+            shown.append(point)
+    return shown
 
 
 def line_traces(line: list[tuple[float, float, float]], y_range: list[float], scale: Scale) -> list[Json]:

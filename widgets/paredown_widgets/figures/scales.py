@@ -73,7 +73,7 @@ def extent_of(model: ExplorerModel, resource: Resource) -> Extent:
 
 @dataclass(frozen=True)
 class Point:
-    """A plan in the chart: place on the horizontal axis, value and its standard error, what hovering says, and the plan's digest."""
+    """A plan in the chart: place on the horizontal axis, value and its standard error, what hovering says, the plan's digest, and whether a refinement found it."""
 
     x: float
     y: float
@@ -82,6 +82,7 @@ class Point:
     digest: str = ""
     text: str = ""
     measured: bool = True
+    refined: bool = False
 
 
 def fitted_range(
@@ -99,7 +100,8 @@ def fitted_range(
         alone = not (
             searched or uniform or refined
         )  # until something is measured the line has the chart for itself; later it may leave at the top
-        values += [value for _, value, _ in line if alone or value <= max(values) * 3]
+        roof = math.inf if alone else 3 * max(values)
+        values += [value for _, value, _ in line if value <= roof]
         low, high = log_range(values or [1e-3, 1.0])
         return [max(low, high - 6), high]
     baseline = model.record.baseline
