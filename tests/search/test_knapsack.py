@@ -86,6 +86,17 @@ def test_with_too_little_room_for_partial_selections_the_bound_still_holds(probl
     assert found.bound - 1e-9 <= best <= found.cost
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_within_a_tolerance_of_the_optimum_and_no_better_than_the_bound_says(seed):
+    costs, weights = transformer_like(seed)
+    low, high = (sum(int(ends(weight)) for weight in weights) for ends in (np.min, np.max))
+    for share in (0.1, 0.3, 0.6):
+        budget = int(low + share * (high - low))
+        best, near = solve(costs, weights, budget), solve(costs, weights, budget, tolerance=0.01)
+        assert total(weights, near.choices) <= budget
+        assert near.bound <= best.cost <= near.cost <= best.cost * 1.01
+
+
 @settings(deadline=None, max_examples=60)
 @given(problems(), st.floats(0, 1))
 def test_no_price_has_a_higher_bound_than_the_best_one(problem, share):

@@ -170,7 +170,9 @@ class Found:
         return places
 
 
-def solve(costs: Sequence[np.ndarray], weights: Sequence[np.ndarray], budget: float, *, states: int = STATES) -> Selection:
+def solve(
+    costs: Sequence[np.ndarray], weights: Sequence[np.ndarray], budget: float, *, tolerance: float = 0.0, states: int = STATES
+) -> Selection:
     r"""The least cost within a budget.
 
     Lagrange's bound at its best price, then dynamic programming over what the bound leaves open: all selections of excess up to
@@ -181,6 +183,7 @@ def solve(costs: Sequence[np.ndarray], weights: Sequence[np.ndarray], budget: fl
         costs: Per group, [choices].
         weights: Per group, [choices], whole numbers or not.
         budget: Largest sum of weights.
+        tolerance: Share of the cost that a better selection may save.
         states: Partial selections to keep.
 
     Returns:
@@ -204,7 +207,7 @@ def solve(costs: Sequence[np.ndarray], weights: Sequence[np.ndarray], budget: fl
     open_ = np.sort(excess[(excess > 0) & (excess <= gap)])
     step = float(open_[min(12, len(open_) - 1)]) if len(open_) else gap  # with a dozen free choices there are thousands of selections
     best, complete = (cost, gap, light), True
-    while complete and proven < best[1]:
+    while complete and proven < best[1] and best[1] > tolerance * abs(best[0]):
         step = min(max(2 * proven, step), best[1])
         found = within(table, price, step, least=limit - step / price, most=limit, states=states, fill=True)
         above = found.excess + price * (limit - found.weights)
@@ -213,7 +216,7 @@ def solve(costs: Sequence[np.ndarray], weights: Sequence[np.ndarray], budget: fl
             best = float(found.costs[at]), float(above[at]), found.places(slice(at, at + 1))[0]
         complete = found.complete
         proven = step if complete else proven
-    return Selection(table.given(best[2]), best[0], best[0] if complete else bound + proven)
+    return Selection(table.given(best[2]), best[0], best[0] if complete and proven >= best[1] else bound + proven)
 
 
 def best_price(table: Table, limit: float) -> tuple[float, np.ndarray]:
