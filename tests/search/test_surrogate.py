@@ -17,7 +17,8 @@ def case(seed, groups=4, choices=3, plans=7, pair_sd=0.3):
     terms = Terms(mean, 0.4 * mean, owner, pair_sd)
     chosen = np.arange(groups) * choices + draw.integers(0, choices, (plans, groups))
     losses = mean[chosen].sum(1) * draw.uniform(0.8, 1.6, plans)
-    return terms, chosen, losses, draw.uniform(0, 0.1, plans), draw
+    errors = draw.normal(0, 0.05, (plans, 5))
+    return terms, chosen, losses, errors @ errors.T, draw
 
 
 def features(terms, plans):
@@ -37,17 +38,18 @@ def features(terms, plans):
 def test_the_posterior_equals_an_explicit_solve_for_every_term(seed):
     terms, plans, losses, errors, draw = case(seed)
     found = Surrogate.given(terms, plans, losses, errors, misfit=0.05)
-    design, noise = features(terms, plans), found.noise
-    precision = np.eye(design.shape[1]) + design.T @ (design / noise[:, None] ** 2)
-    covariance = np.linalg.inv(precision)
-    weights = covariance @ design.T @ ((found.values - terms.mean[plans].sum(1)) / noise**2)
+    design, slope = features(terms, plans), found.response.slope(losses)
+    least = 1e-6 * np.median(np.abs(found.values))
+    noise = slope[:, None] * errors * slope + np.diag((0.05 * found.values) ** 2 + least**2)
+    covariance = np.linalg.inv(np.eye(design.shape[1]) + design.T @ np.linalg.solve(noise, design))
+    residual = found.values - terms.mean[plans].sum(1)
+    weights = covariance @ design.T @ np.linalg.solve(noise, residual)
     others = np.arange(4) * 3 + draw.integers(0, 3, (20, 4))
     theirs = features(terms, others)
     mean, sd = found.predict(others)
     np.testing.assert_allclose(mean, terms.mean[others].sum(1) + theirs @ weights, rtol=1e-7)
     np.testing.assert_allclose(sd, np.sqrt(np.einsum("ij,jk,ik->i", theirs, covariance, theirs)), rtol=1e-6)
-    outer = design @ design.T + np.diag(noise**2)
-    residual = found.values - terms.mean[plans].sum(1)
+    outer = design @ design.T + noise
     log_likelihood = -0.5 * (residual @ np.linalg.solve(outer, residual) + np.linalg.slogdet(2 * np.pi * outer)[1])
     assert found.evidence == pytest.approx(log_likelihood + np.log(found.response.slope(losses)).sum())
 
@@ -70,7 +72,7 @@ def test_draws_of_the_costs_have_the_mean_and_spread_of_the_posterior():
     draw = np.random.default_rng(0)
     drawn = np.array([found.draw(draw) for _ in range(4000)])
     along = terms.with_plans(plans)
-    outer = terms.linear(plans, plans) + terms.paired(plans, plans) + np.diag(found.noise**2)
+    outer = terms.linear(plans, plans) + terms.paired(plans, plans) + found.sampling + np.diag((0.05 * found.values) ** 2)
     prior = np.where(terms.owner[:, None] == terms.owner, SHARED, 0.0) + (1 - SHARED) * np.eye(len(terms.mean))
     covariance = prior * np.outer(terms.sd, terms.sd) - along @ np.linalg.solve(outer, along.T)
     sd = np.sqrt(np.diag(covariance))
@@ -88,6 +90,19 @@ def test_believing_a_plan_moves_no_expectation_and_narrows_what_is_near():
     after, narrow = found.believing(new).predict(near)
     np.testing.assert_allclose(after, before, rtol=1e-6)
     assert (narrow < wide).all()
+
+
+def test_plans_that_are_taken_count_as_if_they_had_been_measured():
+    terms, plans, losses, errors, draw = case(4)
+    found = Surrogate.given(terms, plans, losses, errors, misfit=0.05)
+    others = np.arange(4) * 3 + draw.integers(0, 3, (20, 4))
+    outlook = found.outlook(others)
+    for at in (3, 7, 3):
+        mean, sd = found.predict(others)
+        np.testing.assert_allclose(outlook.mean, mean, rtol=1e-6)
+        np.testing.assert_allclose(outlook.spread, sd, rtol=1e-5)
+        outlook.take(at)
+        found = found.believing(others[at])
 
 
 @settings(deadline=None, max_examples=50)
@@ -119,7 +134,7 @@ def test_the_evidence_finds_interactions_where_there_are_some_and_none_where_the
     roots = np.sqrt(terms.mean)[plans]
     strength = np.triu(draw.uniform(-0.1, 0.4, (6, 6)), 1)
     interacting = additive + 2 * np.einsum("ng,gh,nh->n", roots, strength, roots)
-    none = np.zeros(60)
+    none = np.zeros((60, 60))
     assert interacting.min() > 0
     given = ([terms.mean], np.zeros(len(terms.mean)), terms.owner, plans)
     assert fitted(*given, additive, none).terms.pair_sd == 0

@@ -18,7 +18,7 @@ MOST_ROWS = 200
 _NAMED = 1  # changes that are spelt out in a row; its title has up to `_TOLD`
 _TOLD = 12
 _ORIGINS = {
-    "start": "the optimum of the plain prediction", "switch": "levels switched within the budget", "crossover": "two plans crossed",
+    "start": "the optimum of another prediction", "switch": "levels switched within the budget", "crossover": "two plans crossed",
     "draw": "the optimum of costs drawn from what is believed by then",
 }  # fmt: skip
 

@@ -86,7 +86,7 @@ def compare(
     rows = {}
     for classic in classics:
         try:
-            schemes = _plan(classic, problem, budget, ladder, resource, constraints)
+            schemes = plan_of(classic, problem, budget, ladder=ladder, resource=resource, constraints=constraints)
         except ParedownError as error:
             rows[classic.name] = (classic.source, classic.formula, None, None, None, str(error))
         else:
@@ -96,9 +96,30 @@ def compare(
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("name")
 
 
-def _plan(
-    classic: Classic, problem: Problem, budget: float, ladder: Sequence[Scheme], resource: Resource, constraints: Constraints | None
+def ladder_of(problem: Problem) -> tuple[Scheme, ...]:
+    """The number formats alone that all groups offer, from most bits to fewest; of equally many the first."""
+    found: dict[float, Scheme] = {}
+    for scheme in problem.schemes[0]:
+        plain = scheme.weight is not None and scheme.sparsity is None and scheme.low_rank is None
+        if plain and all(scheme in offered for offered in problem.schemes):
+            found.setdefault(scheme.nominal_bits, scheme)
+    return tuple(found[bits] for bits in sorted(found, reverse=True))
+
+
+def plan_of(
+    classic: Classic,
+    problem: Problem,
+    budget: float,
+    *,
+    ladder: Sequence[Scheme] = (),
+    resource: Resource = "bytes",
+    constraints: Constraints | None = None,
 ) -> dict[str, Scheme]:
+    """One allocator's plan; the arguments are those of `compare`.
+
+    Raises:
+        ParedownError: If it has none, for want of its scores, a ladder or room.
+    """
     if not classic.monotone:
         return allocate(problem, budget, objective=classic.objective, resource=resource, constraints=constraints)
     if not ladder or resource != "bytes" or (constraints is not None and constraints.distinct is not None):

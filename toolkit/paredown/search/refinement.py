@@ -1,40 +1,40 @@
 r"""Measured refinement: plans are asked for, measured by whoever asks, and told; each answer corrects what is believed of the others.
 
-It starts from the optimum of the additive model at every budget, under the guarded and under the plain loss, and from the uniform plans,
-all on all samples. Then in rounds: from the best measured plan of each budget, level switches that keep the budget (as EvoPress,
-Sieberling et al., 2024), crossovers with the other optima there, and the optima of costs drawn from the surrogate's posterior
-(Thompson, 1933) are held against each other by the improvement that the surrogate expects of them (Jones et al., 1998), relative to what is
-there, over all budgets; each next one of a round as if those before it had been measured. The round's plans run on a growing random
-part of the samples (successive halving, Jamieson and Talwalkar, 2016), where the better half goes on, compared with the best plan of
-their budget sample for sample, and those go that are worse with 99 % confidence. A plan replaces the best one on all samples alone.
+It starts from the optima of the additive models at every budget (`STARTS`: the guarded and the plain loss, and the classics whose scores are
+at hand), and from the uniform plans, all on all samples. Then in rounds: from the best plan of each budget, level switches that keep the
+budget (as EvoPress, Sieberling et al., 2024), crossovers with the other plans there, and the optima of costs drawn from the surrogate's posterior
+(Thompson, 1933) are held against each other by the improvement that the surrogate expects of them (`proposals`), relative to what is
+there, over all budgets. The round's plans run on a growing random
+part of the samples (successive halving, Jamieson and Talwalkar, 2016), where the half that is believed to be better goes on, and those go
+that are worse than the best plan of their budget, sample for sample, with 99 % confidence.
 
-The best plan of a budget is always one that was measured on all samples, so it is never worse there than the uniform plans, nor than the
-additive optimum. On other samples it may be: measure it again on data that decided nothing.
+The best plan of a budget is the one that is believed to lose least on other samples, of those that were measured on all: the posterior
+mean given all that was measured and the covariance of what the samples leave open (`Surrogate.believed`). The least of many measured
+means would be the luckiest plan: hundreds of samples leave 10 % of a loss open, which is what good plans differ by. With samples that agree
+it is the plan measured best. It is never one that was measured to be worse than a uniform plan within the budget.
+What it loses is known by data that decided nothing: measure it again there.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr
 
 from paredown.errors import ParedownError
 from paredown.search.allocation import best_plan
+from paredown.search.classics import CLASSICS, ladder_of, plan_of
 from paredown.search.constraints import Constraints, narrowed
 from paredown.search.front import measured_front
-from paredown.search.knapsack import solve
-from paredown.search.mutations import crossovers, switches
-from paredown.search.paired import lower_bound, standard_error
+from paredown.search.paired import lower_bound
 from paredown.search.problem import Objective, Problem
+from paredown.search.proposals import Origin, Proposal, around, selected
 from paredown.search.resources import Resource
-from paredown.search.surrogate import Surrogate, fitted
+from paredown.search.sampling import estimates
+from paredown.search.surrogate import Surrogate, fitted, predictions
 from paredown.specs import KEEP, Scheme
-
-Origin = Literal["start", "switch", "crossover", "draw"]
-"""Where a plan comes from: what the search begins with, a level switch, two plans crossed, or the optimum of drawn costs."""
 
 Choices = tuple[int, ...]
 
@@ -50,17 +50,18 @@ TRUSTED = 20
 CONFIDENCE = 0.99
 """How sure that is."""
 
-DRAWS = 4
-"""Draws of the surrogate at each budget of a round."""
-
-PER_DRAW = 32
-"""Switches that each draw proposes."""
-
-NEGLIGIBLE = 1e-4
-"""Expected improvement, as a share of the loss, below which a search ends."""
-
-STARTS: tuple[Objective, ...] = ("guarded_loss", "loss_increase")
-"""Whose optima a search begins with."""
+STARTS: tuple[Objective, ...] = (
+    "guarded_loss",
+    "loss_increase",
+    "trace",
+    "fisher",
+    "kfac",
+    "ekfac",
+    "modelopt",
+    "delta_loss",
+    "measured_loss",
+)
+"""Whose optima a search begins with, and which may be the surrogate's prior; all but the first two where they are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +87,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Improvement:
-    """A plan that is better on all samples than all before it at a budget.
+    """A plan that is believed to be better than all before it at a budget.
 
     Attributes:
         request: The plan.
         budget: The budget.
         before: The best one until then; None for the first.
-        loss: Its loss.
-        gain: What it has less than that one; infinite for the first.
+        loss: Its loss on other samples, as believed by now.
+        gain: What it has less than that one, as believed by now; infinite for the first.
         expected: The loss that the surrogate expected; None where it was not asked.
     """
 
@@ -184,10 +185,15 @@ class Refinement:
         self._owner = np.repeat(np.arange(len(sizes)), sizes)
         self._amounts = np.concatenate(self.problem.amounts(resource)).astype(float)
         self._fixed = self.problem.fixed(resource)
+        self._means, self._relative_sd = predictions(self.problem, STARTS)
         self._trials: dict[Choices, _Trial] = {}
         self._asked: dict[tuple[Choices, int], Request] = {}
         self._dropped: set[Choices] = set()
+        self._uniform: set[Choices] = set()
         self._round: list[tuple[Choices, float]] = []
+        self._surrogate: Surrogate | None = None
+        self._believed: dict[Choices, float] = {}
+        self._bests: dict[float, Choices | None] = dict.fromkeys(self.budgets)
         self._rounds = 0
         self._over = False
         ends = sorted({round(share * len(units)) for share in SHARES})
@@ -214,7 +220,7 @@ class Refinement:
             losses: Of each of its samples, summed over its units, beyond the original model's.
 
         Returns:
-            The budgets that have a better plan now.
+            The budgets that have a better plan now; they are looked at when all that was asked is answered.
 
         Raises:
             ParedownError: If it was not asked, or the losses are not finite or not as many as there are samples.
@@ -226,32 +232,27 @@ class Refinement:
             raise ParedownError(
                 f"expected {request.stop - request.start} finite losses, got {values.shape} with {int((~np.isfinite(values)).sum())} that are not; leave the plan out by telling it nothing, or choose another objective"
             )
-        trial = self._trials[request.choices]
-        before = self._best_places()
-        trial.losses[request.start] = values
+        self._trials[request.choices].losses[request.start] = values
         self.evaluated += len(values)
         del self._asked[request.choices, request.start]
-        if trial.seen < len(self._units):
-            return ()
-        loss = self.loss(request.choices)
-        found = []
-        for budget, old in before.items():
-            if self._fits(request.choices, budget) and (old is None or loss < self.loss(old)):
-                gain = float("inf") if old is None else self.loss(old) - loss
-                found.append(Improvement(trial.request, budget, old, loss, gain, trial.expected))
-        return tuple(found)
+        return self._settle()
 
-    def drop(self, request: Request) -> None:
-        """Go on without a plan that can't be measured."""
+    def drop(self, request: Request) -> tuple[Improvement, ...]:
+        """Go on without a plan that can't be measured; returns what `tell` does."""
         self._asked = {key: other for key, other in self._asked.items() if key[0] != request.choices}
         self._trials.pop(request.choices, None)
         self._dropped.add(request.choices)
         self._round = [pair for pair in self._round if pair[0] != request.choices]
+        return self._settle()
 
     def loss(self, choices: Choices) -> float:
         """Measured loss per unit of a plan, over the samples that it has run on."""
         losses = self._trials[choices].all()
         return float(losses.sum() / self._units[: len(losses)].sum())
+
+    def believed(self, choices: Choices) -> float:
+        """What a measured plan is believed to lose on other samples, per unit; as of the last batch that was answered whole."""
+        return self._believed[choices]
 
     def losses(self, choices: Choices) -> np.ndarray:
         """Loss of each sample that a plan has run on, in the search's order."""
@@ -262,13 +263,13 @@ class Refinement:
         return self._fixed + float(self._amounts[self._first + np.array(choices)].sum())
 
     def best(self, budget: float) -> Request | None:
-        """The best plan within a budget that was measured on all samples; None where there is none yet."""
+        """The best plan within a budget; None where there is none yet."""
         found = self._best(budget)
         return None if found is None else self._trials[found].request
 
     def front(self) -> list[Request]:
-        """The plans measured on all samples that no other beats in both amount and loss, by rising amount."""
-        whole = {choices: (self.amount(choices), self.loss(choices)) for choices in self._whole()}
+        """The plans measured on all samples that no other beats in both amount and what it is believed to lose, by rising amount."""
+        whole = {choices: (self.amount(choices), self._believed[choices]) for choices in self._whole() if choices in self._believed}
         return [self._trials[choices].request for choices in measured_front(whole)]
 
     def whole(self) -> list[Request]:
@@ -276,32 +277,29 @@ class Refinement:
         return [self._trials[choices].request for choices in self._whole()]
 
     def surrogate(self) -> Surrogate | None:
-        """What is believed by now; None before anything was measured."""
-        seen = [trial for trial in self._trials.values() if trial.seen]
-        if not seen:
-            return None
-        losses, errors = zip(*(self._estimate(trial) for trial in seen), strict=True)
-        problem = self.problem
-        predicted = np.concatenate(problem.loss_increase)
-        deviation = np.concatenate(
-            [np.array([sum(c.loss_increase_sd for c in choice) for choice in choices]) for choices in problem.candidates]
-        )
-        relative = np.divide(deviation, predicted, out=np.zeros_like(predicted), where=predicted > 0).clip(max=1.0)
-        means = [predicted, np.concatenate(problem.guarded_loss)]
-        plans = np.array([self._first + np.array(trial.request.choices) for trial in seen])
-        return fitted(means, relative, self._owner, plans, np.array(losses), np.array(errors))
+        """What is believed as of the last batch that was answered whole; None before the first."""
+        return self._surrogate
 
     # -- beginning
 
     def _begin(self, problem: Problem, starts: Iterable[Mapping[str, Scheme]]) -> None:
         most = self.budgets[-1]
         begin: dict[Choices, float] = {}
+        ladder = ladder_of(self.problem)
         for budget in self.budgets:
-            for objective in STARTS:
-                found = best_plan(problem, budget, objective=objective, resource=self.resource, constraints=self.constraints)
-                begin.setdefault(self._places(found.schemes) or (), budget)
+            plans = [
+                best_plan(problem, budget, objective=objective, resource=self.resource, constraints=self.constraints).schemes
+                for objective in STARTS[:2]
+            ]
+            for classic in (each for each in CLASSICS if each.objective in STARTS[2:]):
+                with contextlib.suppress(ParedownError):  # its scores are not at hand
+                    plans.append(plan_of(classic, problem, budget, ladder=ladder, resource=self.resource, constraints=self.constraints))
+            for choices in map(self._places, plans):
+                if choices is not None and self._holds(choices):
+                    begin.setdefault(choices, budget)
         everywhere = set.intersection(*(set(offered) for offered in self.problem.schemes)) - {KEEP}
         uniform = [{name: scheme for group in self.problem.groups for name in group} for scheme in sorted(everywhere, key=str)]
+        self._uniform = {choices for choices in map(self._places, uniform) if choices is not None}
         for schemes in (*uniform, *starts):
             choices = self._places(schemes)
             if choices is not None and self._holds(choices) and self._fits(choices, most):
@@ -332,8 +330,10 @@ class Refinement:
 
     def _holds(self, choices: Choices) -> bool:
         most = self.constraints.distinct
+        if most is None:
+            return True
         used = {offered[choice] for offered, choice in zip(self.problem.schemes, choices, strict=True)} - {KEEP}
-        return most is None or len(used) <= most
+        return len(used) <= most
 
     # -- what is known
 
@@ -341,21 +341,37 @@ class Refinement:
         return [choices for choices, trial in self._trials.items() if trial.seen == len(self._units)]
 
     def _best(self, budget: float) -> Choices | None:
-        fitting = [choices for choices in self._whole() if self._fits(choices, budget)]
-        return min(fitting, key=lambda choices: (self.loss(choices), self.amount(choices)), default=None)
+        fitting = [choices for choices in self._whole() if choices in self._believed and self._fits(choices, budget)]
+        most = min((self.loss(choices) for choices in fitting if choices in self._uniform), default=np.inf)
+        no_worse = [choices for choices in fitting if self.loss(choices) <= most]
+        return min(no_worse, key=lambda choices: (self._believed[choices], self.amount(choices)), default=None)
 
-    def _best_places(self) -> dict[float, Choices | None]:
-        return {budget: self._best(budget) for budget in self.budgets}
+    def _settle(self) -> tuple[Improvement, ...]:
+        """When a batch is answered, whatever the order: believe anew, and see which budgets have a better plan."""
+        if self._asked:
+            return ()
+        before = self._bests
+        self._believe()
+        self._bests = {budget: self._best(budget) for budget in self.budgets}
+        found = []
+        for budget, new in self._bests.items():
+            old = before[budget]
+            if new is not None and new != old:
+                trial, loss = self._trials[new], self._believed[new]
+                gain = self._believed[old] - loss if old in self._believed else np.inf
+                found.append(Improvement(trial.request, budget, old, loss, gain, trial.expected))
+        return tuple(found)
 
-    def _estimate(self, trial: _Trial) -> tuple[float, float]:
-        """Loss on all samples and its standard error: of a plan that ran on a part, by its difference to the best one on the same."""
-        losses = trial.all()
-        n, units = len(losses), self._units[: trial.seen]
-        best = self._best(trial.request.budget)
-        if n == len(self._units) or best is None:
-            return float(losses.sum() / units.sum()), standard_error(losses, units, len(self._units))
-        gaps = losses - self._trials[best].all()[:n]
-        return self.loss(best) + float(gaps.sum() / units.sum()), standard_error(gaps, units, len(self._units))
+    def _believe(self) -> None:
+        seen = {choices: trial for choices, trial in self._trials.items() if trial.seen}
+        if not seen:
+            return
+        anyone = next(iter(self._whole()))
+        references = [self._trials[self._bests[trial.request.budget] or anyone].all() for trial in seen.values()]
+        losses, covariance = estimates([trial.all() for trial in seen.values()], references, self._units)
+        plans = np.array([self._first + np.array(choices) for choices in seen])
+        self._surrogate = fitted(self._means, self._relative_sd, self._owner, plans, losses, covariance)
+        self._believed = dict(zip(seen, self._surrogate.believed().tolist(), strict=True))
 
     # -- rounds
 
@@ -384,79 +400,46 @@ class Refinement:
             self._round = []
             return
         if seen:
-            ranked = []
+            left = []
             for choices, budget in self._round:
-                best = self._best(budget)
+                best = self._bests[budget]
                 assert best is not None
                 gaps = self._trials[choices].all() - self._trials[best].all()[:seen]
-                mean, bound = lower_bound(gaps, self._units[:seen], len(self._units), CONFIDENCE)
+                _, bound = lower_bound(gaps, self._units[:seen], len(self._units), CONFIDENCE)
                 if seen < TRUSTED or bound <= 0:
-                    ranked.append((mean / max(abs(self.loss(best)), np.finfo(float).tiny), choices, budget))
-            ranked.sort(key=lambda each: each[0])
-            self._round = [(choices, budget) for _, choices, budget in ranked[: -(-len(self._round) // 2)]]
+                    there = max(abs(self._believed[best]), np.finfo(float).tiny)
+                    left.append(((self._believed[choices] - self._believed[best]) / there, choices, budget))
+            left.sort(key=lambda each: each[0])
+            self._round = [(choices, budget) for _, choices, budget in left[: -(-len(self._round) // 2)]]
         stop = next(end for end in self.parts if end > seen)
         for choices, _ in self._round:
             self._request(choices, stop)
 
     def _propose(self) -> None:
-        surrogate = self.surrogate()
-        bests = {budget: best for budget, best in self._best_places().items() if best is not None}
-        if surrogate is None or not bests:
-            self._over = True
-            return
-        draw = np.random.default_rng([self._seed, self._rounds])
-        self._rounds += 1
-        pool = [each for budget, best in bests.items() for each in self._pool(surrogate, budget, best, draw)]
-        plans = np.array([self._first + np.array(choices) for choices, _, _ in pool]).reshape(len(pool), len(self._first))
-        losses = np.array([self.loss(bests[budget]) for _, _, budget in pool])
-        weights = np.array([self.weights.get(budget, 1.0) for _, _, budget in pool])
-        taken = np.zeros(len(pool), bool)
-        while len(self._round) < min(self._width, self._plans - self.tried) and not taken.all():
-            expected, mean = _improvement(surrogate, plans, losses)
-            expected[taken] = -np.inf
-            worth = np.where(expected > NEGLIGIBLE, weights * expected, -np.inf)
-            at = int(worth.argmax())
-            if worth[at] == -np.inf:
-                break
-            choices, origin, budget = pool[at]
-            taken |= (plans == plans[at]).all(1)
-            self._add(choices, origin, budget, float(surrogate.response.measured(mean[at])))
-            self._round.append((choices, budget))
-            surrogate = surrogate.believing(plans[at])
+        surrogate, draw = self._surrogate, np.random.default_rng([self._seed, self._rounds])
+        pool = [] if surrogate is None else [each for budget in self.budgets for each in self._pool(surrogate, budget, draw)]
+        self._rounds += bool(pool)
+        for proposal, expected in selected(surrogate, pool, min(self._width, self._plans - self.tried)) if surrogate is not None else ():
+            choices = self._choices(proposal.plan)
+            self._add(choices, proposal.origin, proposal.budget, expected)
+            self._round.append((choices, proposal.budget))
         self.tried += len(self._round)
         self._over = not self._round
 
-    def _pool(self, surrogate: Surrogate, budget: float, best: Choices, draw: np.random.Generator) -> list[tuple[Choices, Origin, float]]:
+    def _pool(self, surrogate: Surrogate, budget: float, draw: np.random.Generator) -> list[Proposal]:
         """Plans that were never tried, for one budget."""
-        now = self._first + np.array(best)
-        most = budget - self._fixed
-        room = most - self._amounts[now].sum()
-        expected = surrogate.costs(now)
-        drawn = [surrogate.draw(draw) for _ in range(DRAWS)]
-        made: dict[Choices, Origin] = {}
+        best = self._bests[budget]
+        if best is None:
+            return []
+        others = [other for other in self._whole() if self._trials[other].request.budget == budget and other != best]
+        crossed = [self._first + np.array(other) for other in others]
+        found: dict[Choices, Proposal] = {}
+        for plan, origin in around(surrogate, self._first + np.array(best), crossed, self._amounts, budget - self._fixed, draw):
+            choices = self._choices(plan)
+            known = choices in self._trials or choices in self._dropped or choices in found
+            if not known and self._fits(choices, budget) and self._holds(choices):
+                found[choices] = Proposal(plan, origin, budget, self._believed[best], self.weights.get(budget, 1.0))
+        return list(found.values())
 
-        def take(plans: np.ndarray, origin: Origin) -> None:
-            for plan in plans:
-                choices = tuple(int(each) for each in plan - self._first)
-                if choices not in self._trials and choices not in self._dropped and self._fits(choices, budget) and self._holds(choices):
-                    made.setdefault(choices, origin)
-
-        for costs in (expected, *drawn):
-            take(switches(now, costs, self._amounts, self._owner, room, PER_DRAW), "switch")
-            solved = solve(np.split(costs, self._first[1:]), np.split(self._amounts, self._first[1:]), most)
-            take((self._first + solved.choices)[None], "draw")
-        for other in self._whole():
-            if self._trials[other].request.budget == budget and other != best:
-                take(crossovers(now, self._first + np.array(other), self._amounts, most, 8, draw), "crossover")
-        return [(choices, origin, budget) for choices, origin in made.items()]
-
-
-def _improvement(surrogate: Surrogate, plans: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected improvement on what is there, as a share of it, and expected s, [n] each; what a plan has of its own counts as spread."""
-    mean, spread = surrogate.predict(plans)
-    there = surrogate.response.additive(losses)
-    spread = np.sqrt(spread**2 + (surrogate.misfit * mean) ** 2).clip(min=np.finfo(float).tiny)
-    z = (there - mean) / spread
-    expected = (there - mean) * ndtr(z) + spread * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    scale = np.abs(there)
-    return expected / np.where(scale > 0, scale, max(float(np.median(scale)), np.finfo(float).tiny)), mean
+    def _choices(self, plan: np.ndarray) -> Choices:
+        return tuple((plan - self._first).tolist())

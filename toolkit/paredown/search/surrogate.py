@@ -7,20 +7,30 @@ Sums of predicted losses rank plans, and lie below what is measured, the more th
 with a and p fitted to what was measured (`Response`), and in s, where it is linear, by Bayesian regression in closed form: \(\theta\) is
 normal around the prediction \(\mu\) of each choice, with a deviation that holds the prediction's own standard error and a share of the
 prediction, half of the variance common to the choices of one group; \(\rho\), the correlation of two groups' perturbations (the pair
-terms of CLADO, Deng et al., 2023), is normal around 0; \(\epsilon\) is what a plan has of its own, a share of s, and what a part of the
-samples leaves open. The shares, the column that is \(\mu\), and whether there are pair terms at all are those of the largest evidence
+terms of CLADO, Deng et al., 2023), is normal around 0; \(\epsilon\) is what a plan has of its own, a share of s. Samples leave open what
+a plan loses on others: the errors \(e \sim N(0, C)\) of the measured means belong to all plans at once (`sampling`), and are no part of s.
+The shares, the column that is \(\mu\), and whether there are pair terms at all are those of the largest evidence
 in a small grid, under a weak prior that keeps a handful of plans from promising too much (type-II maximum a posteriori). Everything is solved with the plans' covariance [n, n], so that neither thousands of choices nor all
 their pairs cost anything: \(O(n^3)\) for n measured plans.
+
+What a measured plan is believed to lose (`Surrogate.believed`) is the posterior mean of its s: its measurement, drawn towards what the terms expect of it by as much
+as its samples leave open. The least of these is free of the optimiser's curse, which the least of many measured means is not (Smith and
+Winkler, 2006; with the prior estimated, empirical Bayes after Efron and Morris, 1973), as far as the prior holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, solve_triangular
+from scipy.sparse import csr_array
+
+from paredown.errors import ParedownError
+from paredown.search.problem import Objective, Problem
 
 SHARED = 0.5
 """Part of a choice's variance that it has in common with the other choices of its group."""
@@ -93,10 +103,10 @@ class Terms:
 
     def linear(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         r"""Covariance of \(\sum \theta\) of plans a [n, groups] and b [m, groups], given as choices' numbers; [n, m]."""
-        found = np.zeros((len(a), len(b)))
-        for x, y in zip(a.T, b.T, strict=True):
-            found += np.multiply.outer(self.sd[x], self.sd[y]) * (SHARED + (1 - SHARED) * (x[:, None] == y))
-        return found
+        own = csr_array((self.sd[a].ravel(), a.ravel(), np.arange(0, a.size + 1, a.shape[1])), shape=(len(a), len(self.sd)))
+        chosen = np.zeros((len(self.sd), len(b)))
+        np.put_along_axis(chosen, b.T, self.sd[b].T, 0)
+        return SHARED * (self.sd[a] @ self.sd[b].T) + (1 - SHARED) * (own @ chosen)
 
     def paired(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """The same of the pair terms; all pairs at once, by the square of a sum."""
@@ -125,7 +135,7 @@ class Surrogate:
         misfit: What a plan has of its own, as a share of s.
         plans: Measured plans as choices' numbers, [n, groups].
         values: Their s, [n].
-        noise: Standard deviation of each, [n]; the misfit included.
+        sampling: Covariance of what their samples leave open, in s, [n, n].
         evidence: Logarithm of the marginal likelihood of the measured losses.
     """
 
@@ -134,7 +144,7 @@ class Surrogate:
     misfit: float
     plans: np.ndarray
     values: np.ndarray
-    noise: np.ndarray
+    sampling: np.ndarray
     evidence: float
     _factor: tuple[np.ndarray, bool]
     _weights: np.ndarray
@@ -145,10 +155,11 @@ class Surrogate:
         terms: Terms,
         plans: np.ndarray,
         losses: np.ndarray,
-        loss_sd: np.ndarray,
+        covariance: np.ndarray,
         *,
         misfit: float,
         response: Response | None = None,
+        prior: np.ndarray | None = None,
     ) -> Surrogate:
         """Condition the terms.
 
@@ -156,23 +167,27 @@ class Surrogate:
             terms: The prior.
             plans: Measured plans as choices' numbers, [n, groups].
             losses: What was measured, [n].
-            loss_sd: Its standard error, [n]; 0 where nothing is left open.
+            covariance: Of what its samples leave open, [n, n]; 0 where that is nothing.
             misfit: See `Surrogate`.
             response: See `Surrogate`; fitted where not given.
+            prior: Covariance of the plans by the terms, [n, n], where it is at hand.
         """
         predicted = terms.mean[plans].sum(1)
         response = response or Response.of(predicted, losses)
         values, slope = response.additive(losses), response.slope(losses)
-        least = 1e-6 * max(float(np.median(np.abs(values))), np.finfo(float).tiny)
-        noise = np.sqrt((misfit * values) ** 2 + (slope * loss_sd) ** 2 + least**2)
-        covariance = terms.linear(plans, plans) + terms.paired(plans, plans) + np.diag(noise**2)
-        factor = cho_factor(covariance, lower=True)
+        sampling = slope[:, None] * covariance * slope
+        prior = terms.linear(plans, plans) + terms.paired(plans, plans) if prior is None else prior
+        factor = cho_factor(prior + sampling + np.diag(_own(misfit, values)), lower=True)
         residual = values - predicted
         weights = cho_solve(factor, residual)
         evidence = -0.5 * residual @ weights - np.log(np.diag(factor[0])).sum() - 0.5 * len(values) * np.log(2 * np.pi)
         return cls(
-            terms, response, misfit, plans, values, noise, float(evidence + np.log(slope).sum()), (factor[0], bool(factor[1])), weights
+            terms, response, misfit, plans, values, sampling, float(evidence + np.log(slope).sum()), (factor[0], bool(factor[1])), weights
         )
+
+    def believed(self) -> np.ndarray:
+        r"""The losses that the measured plans are believed to have on other samples, [n]: \(y - C (K + C)^{-1} (y - \mu)\) in s."""
+        return self.response.measured(self.values - self.sampling @ self._weights)
 
     def predict(self, plans: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of s of plans [m, groups], the misfit left out; [m] each."""
@@ -196,9 +211,9 @@ class Surrogate:
         groups = int(terms.owner[-1]) + 1
         common, own = seed.standard_normal(groups), seed.standard_normal(len(terms.mean))
         drawn = terms.sd * (np.sqrt(SHARED) * common[terms.owner] + np.sqrt(1 - SHARED) * own)
-        pairs = terms.paired(self.plans, self.plans)
-        values, vectors = np.linalg.eigh(pairs)
-        besides = vectors @ (np.sqrt(values.clip(0)) * seed.standard_normal(n)) + self.noise * seed.standard_normal(n)
+        values, vectors = np.linalg.eigh(terms.paired(self.plans, self.plans) + self.sampling)
+        besides = vectors @ (np.sqrt(values.clip(0)) * seed.standard_normal(n))
+        besides += np.sqrt(_own(self.misfit, self.values)) * seed.standard_normal(n)
         residual = self.values - terms.mean[self.plans].sum(1) - drawn[self.plans].sum(1) - besides
         return terms.mean + drawn + terms.with_plans(self.plans) @ cho_solve(self._factor, residual)
 
@@ -207,8 +222,75 @@ class Surrogate:
         mean, _ = self.predict(plan[None])
         expected = self.response.measured(mean)
         plans, losses = np.append(self.plans, plan[None], 0), np.append(self.response.measured(self.values), expected)
-        spread = np.sqrt(np.maximum(self.noise**2 - (self.misfit * self.values) ** 2, 0)) / self.response.slope(losses[:-1])
-        return Surrogate.given(self.terms, plans, losses, np.append(spread, 0.0), misfit=self.misfit, response=self.response)
+        slope = self.response.slope(losses[:-1])
+        covariance = np.pad(self.sampling / (slope[:, None] * slope), (0, 1))
+        return Surrogate.given(self.terms, plans, losses, covariance, misfit=self.misfit, response=self.response)
+
+    def outlook(self, plans: np.ndarray) -> Outlook:
+        """What is believed of plans [m, groups] while some of them are taken (`Outlook`)."""
+        across = self.terms.linear(plans, self.plans) + self.terms.paired(plans, self.plans)
+        seen = solve_triangular(self._factor[0], across.T, lower=True).T
+        mean = self.terms.mean[plans].sum(1) + across @ self._weights
+        return Outlook(self, plans, mean, self.terms.variance(plans) - np.square(seen).sum(1), seen)
+
+
+@dataclass(eq=False, slots=True)
+class Outlook:
+    """Plans that may be measured next, [m, groups], some of which are taken as if they had been measured to be what is expected.
+
+    Then no expectation changes, and the variances by one term for each that is taken: what `Surrogate.believing` gives, without fitting anew.
+
+    Attributes:
+        surrogate: What is believed.
+        plans: The plans.
+        mean: Expected s of each, [m].
+        variance: Of s, the misfit left out, [m].
+    """
+
+    surrogate: Surrogate
+    plans: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+    _seen: np.ndarray
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviation of s, the misfit left out, [m]."""
+        return np.sqrt(np.maximum(self.variance, 0))
+
+    def take(self, at: int) -> None:
+        """Take a plan, by its place."""
+        terms, surrogate, plan = self.surrogate.terms, self.surrogate, self.plans[at : at + 1]
+        across = (terms.linear(self.plans, plan) + terms.paired(self.plans, plan))[:, 0] - self._seen @ self._seen[at]
+        own = _own(surrogate.misfit, np.append(surrogate.values, self.mean[at]))[-1]
+        column = across / np.sqrt(max(self.variance[at], 0.0) + own)
+        self.variance = self.variance - column**2
+        self._seen = np.column_stack([self._seen, column])
+
+
+def _own(misfit: float, values: np.ndarray) -> np.ndarray:
+    """Variance of what plans have of their own, [n], never quite 0."""
+    least = 1e-6 * max(float(np.median(np.abs(values))), np.finfo(float).tiny)
+    return (misfit * values) ** 2 + least**2
+
+
+def predictions(problem: Problem, objectives: Sequence[Objective]) -> tuple[list[np.ndarray], np.ndarray]:
+    """What additive models predict of each choice, all groups' choices one after another.
+
+    Args:
+        problem: The choices.
+        objectives: Names of the models; those whose scores are not at hand are left out.
+
+    Returns:
+        Of each model, [choices]; and the standard error of the predicted loss as a share of it, at most 1, [choices].
+    """
+    means = []
+    for objective in objectives:
+        with contextlib.suppress(ParedownError):
+            means.append(np.concatenate(problem.costs(objective)))
+    predicted = np.concatenate(problem.loss_increase)
+    deviation = [sum(each.loss_increase_sd for each in choice) for choices in problem.candidates for choice in choices]
+    return means, np.divide(deviation, predicted, out=np.zeros_like(predicted), where=predicted > 0).clip(max=1.0)
 
 
 def fitted(
@@ -217,7 +299,7 @@ def fitted(
     owner: np.ndarray,
     plans: np.ndarray,
     losses: np.ndarray,
-    loss_sd: np.ndarray,
+    covariance: np.ndarray,
 ) -> Surrogate:
     r"""The surrogate of the largest evidence.
 
@@ -227,17 +309,20 @@ def fitted(
         owner: Group of each choice, rising, [choices].
         plans: Measured plans as choices' numbers, [n, groups].
         losses: What was measured, [n].
-        loss_sd: Its standard error, [n].
+        covariance: Of what its samples leave open, [n, n].
 
     Returns:
         The surrogate.
     """
     found: list[tuple[float, Surrogate]] = []
-    for mean, share, pair_sd in itertools.product(means, DEVIATION_SHARES, PAIR_DEVIATIONS):
+    for mean, share in itertools.product(means, DEVIATION_SHARES):
         least = 1e-3 * float(np.abs(mean).max(initial=0.0))
-        terms = Terms(mean, np.maximum(np.abs(mean), least) * np.sqrt(share**2 + relative_sd**2), owner, pair_sd)
-        for misfit in MISFITS:
-            each = Surrogate.given(terms, plans, losses, loss_sd, misfit=misfit)
-            prior = DEVIATION_SHARES[share] + PAIR_DEVIATIONS[pair_sd] + MISFITS[misfit]
-            found.append((each.evidence + prior, each))
+        unpaired = Terms(mean, np.maximum(np.abs(mean), least) * np.sqrt(share**2 + relative_sd**2), owner, 0.0)
+        response, linear = Response.of(mean[plans].sum(1), losses), unpaired.linear(plans, plans)
+        paired = replace(unpaired, pair_sd=1.0).paired(plans, plans)
+        for pair_sd, misfit in itertools.product(PAIR_DEVIATIONS, MISFITS):
+            terms, known = replace(unpaired, pair_sd=pair_sd), linear + pair_sd**2 * paired
+            each = Surrogate.given(terms, plans, losses, covariance, misfit=misfit, response=response, prior=known)
+            weight = DEVIATION_SHARES[share] + PAIR_DEVIATIONS[pair_sd] + MISFITS[misfit]
+            found.append((each.evidence + weight, each))
     return max(found, key=lambda each: each[0])[1]

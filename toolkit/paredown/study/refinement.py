@@ -28,7 +28,7 @@ MOST_BITS = 4
 FAVOUR = 10.0
 """How much more an improvement counts at the budgets that a person wants to see first."""
 
-ORIGINS = {"start": "the optimum of the plain prediction", "crossover": "two plans crossed", "draw": "the optimum of corrected predictions"}
+ORIGINS = {"start": "the optimum of another prediction", "crossover": "two plans crossed", "draw": "the optimum of corrected predictions"}
 
 
 def refine(session: Session, journal: Journal, executor: PlanExecutor, between: Callable[[], None]) -> None:
@@ -85,10 +85,7 @@ class _Run:
                 raise ParedownError(failed[0])
             for request in requests:  # in their order, whoever was done first
                 losses = self.known.get(self._key(request))
-                if losses is None:
-                    search.drop(request)
-                    continue
-                for improvement in search.tell(request, losses):
+                for improvement in search.drop(request) if losses is None else search.tell(request, losses):
                     self.new[improvement.budget] = improvement
             self._check_spread()
             self._measure_what_is_new()
