@@ -8,7 +8,8 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from paredown.apply import compress_
-from paredown.kernel_modules import KernelLinear, activation_of, fuse_activations_, run_on_kernels_
+from paredown.kernel_modules import KernelEmbedding, KernelLinear, activation_of, fuse_activations_, run_on_kernels_
+from paredown.kernels.cpu.library import load
 from paredown.layers import find_layers
 from paredown.specs import LayerRef, Scheme
 from tiny_models import CASES
@@ -113,3 +114,23 @@ def test_fusing_twice_changes_nothing_more():
     model = on_kernels(lambda m, x: m.down(m.act(m.up(x))))
     assert fuse_activations_(model) == {"mlp.up": "gelu fused"}
     assert fuse_activations_(model) == {}
+
+
+@pytest.mark.parametrize("scheme", ["int4g16", "int8g32"])
+def test_a_tied_table_is_read_from_the_codes_of_its_layer(scheme):
+    if load()[0] is None:
+        pytest.skip("there is no compiler")
+    case = CASES["qwen2"]
+    plain, shared = (case.build().eval() for _ in range(2))
+    layers = find_layers(plain)
+    for model in (plain, shared):
+        compress_(model, layers, {layer.name: Scheme.parse(scheme) for layer in layers})
+    run_on_kernels_(shared, "float32")
+    table, head = shared.get_input_embeddings(), shared.get_output_embeddings()
+    assert isinstance(table, KernelEmbedding)
+    assert table.kernel is head.kernel
+    assert not any(name.startswith(("model.embed_tokens", "lm_head")) for name in shared.state_dict())
+    torch.testing.assert_close(output(shared, case), output(plain, case), rtol=1e-4, atol=1e-5)
+    ids = torch.tensor([[0, 5], [7, 5]])
+    assert torch.equal(table(ids), plain.get_input_embeddings()(ids))
+    assert shared.to(torch.bfloat16).get_input_embeddings()(ids).dtype == torch.bfloat16

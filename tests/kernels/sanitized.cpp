@@ -13,6 +13,7 @@ extern "C" {
 int64_t pd_isas();
 int32_t pd_isa_supported(int64_t);
 void pd_linear(const Weight*, const Call*);
+void pd_rows(const Weight*, const int64_t*, int64_t, float*);
 void pd_pack_dense(const uint8_t*, int64_t, int64_t, int64_t, int32_t, uint8_t*);
 int64_t pd_pack_sparse(const uint8_t*, const uint8_t*, int64_t, int64_t, int64_t, int32_t, uint8_t*, uint64_t*, int64_t*);
 }
@@ -52,6 +53,16 @@ static int check(int64_t rows, int64_t inputs, int64_t group, int32_t bits, bool
                     sparse ? masks.data() : nullptr, sparse ? offsets.data() : nullptr, left.data(), right.data()};
   const Call call = {x.data(), y.data(), bias.data(), tokens, inputs, FLOAT32, FLOAT32, precision, 127, IDENTITY, 2, (int32_t)isa, 0};
   pd_linear(&w, &call);
+  if (!sparse) {
+    const int64_t last = rows - 1;
+    std::vector<float> row((size_t)inputs);
+    pd_rows(&w, &last, 1, row.data());
+    for (int64_t k = 0; k < inputs; k++) {
+      const size_t at = (size_t)(((last / 16) * groups + k / group) * 16 + last % 16);
+      const float number = (float)(codes[(size_t)(last * inputs + k)] - zeros[at]) * scales[at];
+      if (row[(size_t)k] != number) return printf("row %ld input %ld of %d bits: %g, not %g\n", (long)last, (long)k, bits, row[(size_t)k], number), 1;
+    }
+  }
   for (int64_t m = 0; m < tokens; m++)
     for (int64_t row = 0; row < rows; row++) {
       double exact = 0.25, size = 0.1;

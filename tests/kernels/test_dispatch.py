@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from paredown.errors import ParedownError
 from paredown.kernels import embedding, linear, pack, prepare, reference
 from paredown.kernels.cpu import library
+from paredown.kernels.cpu.weight import KernelWeight
 from paredown.kernels.dispatch import Backend
 from paredown.methods import compress
 from paredown.specs import BITS, Scheme, WeightFormat
@@ -132,3 +133,27 @@ def test_an_unknown_backend_is_refused_with_those_that_there_are():
         ParedownError, match="one of ours, int4pack, dense, reference, triton, tinygemm, int_mm, semi_structured, got 'cuda'"
     ):
         prepare(packed("int4g64"), backend="cuda")
+
+
+@needs_library
+@pytest.mark.parametrize("scheme", [*(f"int{bits}g32" for bits in (2, 3, 4, 5, 6, 8)), "int4g16sym", "int8", "nf4g64", "nf2g32", "mxfp4"])
+@pytest.mark.parametrize("shape", [(1, 64), (37, 96), (16, 192)])
+def test_rows_out_of_a_kernels_layout_are_those_of_the_reference(scheme, shape):
+    if shape[1] % 64 and scheme == "nf4g64":
+        pytest.skip("its groups don't divide the width")
+    held = pack(compress(torch.randn(shape, generator=torch.Generator().manual_seed(0)), Scheme.parse(scheme)))
+    asked = torch.tensor([[0, shape[0] - 1], [shape[0] // 2, 0]])
+    rounding = 0 if scheme.startswith("int") else 1e-6  # numbers of a table are rounded with their scale, here or before
+    torch.testing.assert_close(KernelWeight(held).rows(asked), reference.dequantize(held)[asked], rtol=rounding, atol=0)
+    assert KernelWeight(held).rows(torch.empty(0, 3, dtype=torch.int64)).shape == (0, 3, shape[1])
+    for bad in (-1, shape[0]):
+        with pytest.raises(ParedownError, match=f"expected ids from 0 to {shape[0] - 1}, got"):
+            KernelWeight(held).rows(torch.tensor([0, bad]))
+
+
+@needs_library
+@pytest.mark.parametrize("scheme", ["int4g32+2:4", "int4g32+svd4"])
+def test_rows_of_sparse_weights_and_of_those_with_factors_are_refused(scheme):
+    held = pack(compress(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)), Scheme.parse(scheme)))
+    with pytest.raises(ParedownError, match="expected a dense weight without low-rank factors"):
+        KernelWeight(held).rows(torch.tensor([0]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from paredown.errors import ParedownError
 from paredown.kernels import Kernel, linear, prepare
-from paredown.kernels.backends import ACTIVATIONS, Backend
+from paredown.kernels.backends import ACTIVATIONS, Backend, GpuBackend
 from paredown.kernels.cpu.weight import Activation, Precision
-from paredown.packed_modules import PackedLinear
+from paredown.kernels.dispatch import Ours
+from paredown.packed_modules import PackedEmbedding, PackedLinear
 
 PROBE_TOKENS = 3
 SAME_ACTIVATION = 2e-6
@@ -24,11 +25,40 @@ SAME_OUTPUT = 2e-2
 """Relative difference of a module's outputs that rounding of later layers' inputs makes; a module that works otherwise is far off."""
 
 
-class KernelLinear(nn.Module):
-    """activation(X Wᵀ + bias) by the backend that was chosen for a weight.
+class KernelModule(nn.Module):
+    """A weight in the layout of a backend; the base of the modules below.
 
     Args:
         kernel: The weight, in whatever layout the backend reads.
+        shape: [out, in].
+        dtype: Of the weight that was replaced.
+        device: Where the weight is.
+    """
+
+    def __init__(self, kernel: Kernel, shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
+        self.kernel, self.shape, self.dtype, self.device = kernel, shape, dtype, device
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)
+        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
+        return self
+
+    @property
+    def weight(self) -> Tensor:
+        """A tensor without numbers: some models read a weight's dtype, and what would use its numbers fails."""
+        return torch.empty(self.shape, dtype=self.dtype, device="meta")
+
+    def extra_repr(self) -> str:
+        """Shape and backend, for print(model)."""
+        return f"{list(self.shape)}, {self.kernel.how}"
+
+
+class KernelLinear(KernelModule):
+    """activation(X Wᵀ + bias) by the backend that was chosen for a weight.
+
+    Args:
+        kernel: See `KernelModule`.
         shape: [out, in].
         dtype: Of the weight that was replaced.
         bias: Parameter [out], or None.
@@ -41,37 +71,32 @@ class KernelLinear(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(self, kernel: Kernel, shape: tuple[int, int], dtype: torch.dtype, bias: nn.Parameter | None, device: torch.device) -> None:
-        super().__init__()
-        self.kernel, self.shape, self.dtype, self.device = kernel, shape, dtype, device
+        super().__init__(kernel, shape, dtype, device)
         self.activation: Activation = "none"
         self.register_parameter("bias", bias)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
-        self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
-        return self
-
-    @property
-    def weight(self) -> Tensor:
-        """A tensor without numbers: some models read a weight's dtype, and what would use its numbers fails."""
-        return torch.empty(self.shape, dtype=self.dtype, device="meta")
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
         return linear(input, self.kernel, self.bias, self.activation)
 
-    def extra_repr(self) -> str:
-        """Shape and backend, for print(model)."""
-        return f"{list(self.shape)}, {self.kernel.how}"
+
+class KernelEmbedding(KernelModule):
+    """Rows of a table that a tied layer multiplies with, out of the layout of its kernel: the codes are there once."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Ids [...] to vectors [..., dim]."""
+        assert isinstance(self.kernel.multiply, Ours)
+        return self.kernel.multiply.weight.rows(input).to(self.dtype)
 
 
 def run_on_kernels_(
-    model: nn.Module, precision: Precision | None = None, backend: Backend | None = None, *, fuse: bool = True
+    model: nn.Module, precision: Precision | None = None, backend: Backend | GpuBackend | None = None, *, fuse: bool = True
 ) -> dict[str, Kernel]:
     """Replace the packed linear layers of a model by layers that run on the fastest backend of this machine.
 
     The packed tensors go, so that the model takes the memory of what the backends read, and can't be exported any more. Packed
-    modules that are not replaced compute exactly; these round their inputs as `paredown.kernels.prepare` says.
+    modules that are not replaced compute exactly; these round their inputs as `paredown.kernels.prepare` says. A table that is tied to a
+    layer on our own kernels is read from that layer's codes.
 
     Args:
         model: With packed modules, as `paredown.export.native.load` or `paredown.apply.compress_` leave it; changed in place.
@@ -96,10 +121,26 @@ def run_on_kernels_(
         out, inputs = module.weight_shape.tolist()
         new = KernelLinear(chosen[name], (out, inputs), module.dtype, module.bias, module.weight_shape.device)
         model.set_submodule(name, new.train(module.training))
+    _share_tables(model, {_place(module): chosen[name] for name, module in found.items()})
     if fuse:
         said = fuse_activations_(model)
         chosen = {name: replace(kernel, how=", ".join(filter(None, (kernel.how, said.get(name))))) for name, kernel in chosen.items()}
     return chosen
+
+
+def _place(module: PackedEmbedding | PackedLinear) -> int:
+    """What modules with one and the same weight have in common."""
+    return next(iter(module.packed.tensors.values())).data_ptr()
+
+
+def _share_tables(model: nn.Module, kernels: Mapping[int, Kernel]) -> None:
+    tables = [(name, module) for name, module in model.named_modules() if isinstance(module, PackedEmbedding) and module.scheme.is_plain]
+    for name, module in tables:
+        kernel = kernels.get(_place(module))
+        if kernel is not None and isinstance(kernel.multiply, Ours):
+            rows, dim = module.weight_shape.tolist()
+            new = KernelEmbedding(kernel, (rows, dim), module.dtype, module.weight_shape.device)
+            model.set_submodule(name, new.train(module.training))
 
 
 def fuse_activations_(model: nn.Module) -> dict[str, str]:

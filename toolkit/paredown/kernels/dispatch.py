@@ -158,6 +158,28 @@ def embedding(ids: Tensor, packed: Packed) -> Tensor:
     return gather(library, ids, packed)
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class Ours:
+    """The product with a weight in our own layout.
+
+    Attributes:
+        weight: The weight.
+        precision: Of the inputs while they are multiplied.
+        input_bits: Of inputs that are rounded.
+        round_first: What rounds the inputs before, where the kernel does not.
+    """
+
+    weight: KernelWeight
+    precision: Precision
+    input_bits: int
+    round_first: Callable[[Tensor], Tensor] | None
+
+    def __call__(self, x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
+        """activation(X Wᵀ + bias)."""
+        x = x if self.round_first is None else self.round_first(x)
+        return self.weight.linear(x, bias, activation, precision=self.precision, input_bits=self.input_bits)
+
+
 def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
     library, reason = load()
     if library is None:
@@ -175,12 +197,14 @@ def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | N
     if used == "bf16" and not weight.isa.bf16:
         used = "float32"
 
-    def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
-        x = (round_inputs(x) if round_inputs else quantize_per_token(x, bits)) if rounded else x
-        return weight.linear(x, bias, activation, precision=used, input_bits=bits)
-
+    first = (round_inputs or partial(quantize_per_token, bits=bits)) if rounded else None
     inputs = {"int8": f"int{bits} inputs", "bf16": "bfloat16 inputs", "float32": "float32 inputs"}[used]
-    return f"our kernel, {weight.isa.name}, {inputs}{f' rounded to int{bits} before' if rounded else ''}", weight.bytes, multiply, used
+    return (
+        f"our kernel, {weight.isa.name}, {inputs}{f' rounded to int{bits} before' if rounded else ''}",
+        weight.bytes,
+        Ours(weight, used, bits, first),
+        used,
+    )
 
 
 def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:

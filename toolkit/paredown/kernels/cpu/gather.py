@@ -27,14 +27,25 @@ def gather(library: Library, ids: Tensor, packed: Packed) -> Tensor:
     rows, dim = packed.shape
     format = packed.scheme.weight
     assert format is not None
-    if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < rows):
-        raise ParedownError(f"expected ids from 0 to {rows - 1}, got {int(ids.min())} to {int(ids.max())}")
+    flat = checked_ids(ids, rows)
     words, scales = packed.tensors["weight_packed"].contiguous(), packed.tensors["weight_scale"].contiguous()
     zeros = None if format.symmetric else packed.tensors["weight_zero_point"].contiguous()
-    flat = ids.reshape(-1).to(torch.int64).contiguous()
     made = torch.empty(*ids.shape, dim, dtype=torch.float32)
     library.dll.pd_gather(
         words.data_ptr(), words.shape[1], scales.data_ptr(), None if zeros is None else zeros.data_ptr(), scales.shape[1], dim, format.bits,
         flat.data_ptr(), flat.numel(), made.data_ptr(),
     )  # fmt: skip
     return made
+
+
+def checked_ids(ids: Tensor, rows: int) -> Tensor:
+    """Ids as the kernels read them, int64 [count].
+
+    Raises:
+        ParedownError: If an id is no row.
+    """
+    flat = ids.reshape(-1).to(torch.int64).contiguous()
+    least, most = (int(end) for end in torch.aminmax(flat)) if flat.numel() else (0, -1)
+    if least < 0 or most >= rows:
+        raise ParedownError(f"expected ids from 0 to {rows - 1}, got {least} to {most}")
+    return flat

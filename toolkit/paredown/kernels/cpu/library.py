@@ -72,6 +72,7 @@ class Library:
         dll.pd_pack_sparse.restype = c_int64
         dll.pd_gather.argtypes = (c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p, c_int64, c_void_p)
         dll.pd_gather.restype = None
+        dll.pd_rows.argtypes, dll.pd_rows.restype = (POINTER(WeightStruct), c_void_p, c_int64, c_void_p), None
         self.isas = tuple(
             Isa(index, dll.pd_isa_name(index).decode(), bool(dll.pd_isa_supported(index)), bool(dll.pd_isa_bf16(index)))
             for index in range(dll.pd_isas())

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
+from paredown.kernels.cpu.gather import checked_ids
 from paredown.kernels.cpu.library import CallStruct, Isa, Library, WeightStruct, load
 from paredown.kernels.grids import code_grid
 from paredown.kernels.packing import Packed, unpack
@@ -129,6 +130,27 @@ class KernelWeight:
         if y.numel():
             self._library.dll.pd_linear(ctypes.byref(self._struct), ctypes.byref(call))
         return y
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows of the weight, as an embedding looks them up.
+
+        Args:
+            ids: Whole numbers of any shape [...].
+
+        Returns:
+            float32 [..., in].
+
+        Raises:
+            ParedownError: If an id is no row, or the weight is sparse or has factors.
+        """
+        out, inputs = self.shape
+        if "masks" in self.tensors or self.rank:
+            raise ParedownError("expected a dense weight without low-rank factors to look rows up in; use the packed words")
+        flat = checked_ids(ids, out)
+        made = torch.empty(*ids.shape, inputs, dtype=torch.float32)
+        if made.numel():
+            self._library.dll.pd_rows(ctypes.byref(self._struct), flat.data_ptr(), flat.numel(), made.data_ptr())
+        return made
 
     def _take_codes(self, numbers: Quantized | NormalFloat | Microscaled, mask: Tensor | None) -> None:
         out, inputs = self.shape

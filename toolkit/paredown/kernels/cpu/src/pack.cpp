@@ -1,4 +1,4 @@
-// Codes [rows, inputs], a byte each, into the layout of abi.h; and rows gathered from the file's own layout.
+// Codes [rows, inputs], a byte each, into the layout of abi.h; and rows gathered from it, or from the file's own layout.
 #include <cstring>
 
 #include "abi.h"
@@ -22,6 +22,22 @@ inline uint32_t code_at(const uint32_t* words, int64_t stride, int64_t index, in
   uint64_t both = words[word * stride];
   if (shift + bits > 32) both |= (uint64_t)words[(word + 1) * stride] << 32;
   return (uint32_t)(both >> shift) & ((1u << bits) - 1);
+}
+
+// The code of place i (row x input) in step s of a block's chunk.
+inline uint32_t code_in(const uint8_t* chunk, int32_t bits, int64_t s, int64_t i) {
+  if (bits == 8) return chunk[64 * s + i];
+  uint32_t code = 0;
+  if (bits >= 4) {
+    code = chunk[64 * (s / 2) + i] >> 4 * (s % 2) & 15;
+    chunk += 128;
+  }
+  if (bits != 4 && bits != 5) {
+    code |= (uint32_t)(chunk[i] >> 2 * s & 3) << (bits == 6 ? 4 : 0);
+    chunk += 64;
+  }
+  if (bits == 3 || bits == 5) code |= (uint32_t)(chunk[8 * s + i / 8] >> i % 8 & 1) << (bits - 1);  // bytes of a mask rise, as on every machine here
+  return code;
 }
 
 }  // namespace
@@ -89,6 +105,25 @@ EXPORT int64_t pd_pack_sparse(const uint8_t* codes, const uint8_t* kept, int64_t
     }
   }
   return size;
+}
+
+// Rows of a dense weight without factors.
+EXPORT void pd_rows(const Weight* w, const int64_t* ids, int64_t count, float* out) {
+  const int64_t chunks = w->group / CHUNK;
+  for (int64_t n = 0; n < count; n++) {
+    const int64_t block = ids[n] / BLOCK, row = ids[n] % BLOCK;
+    const uint8_t* chunk = w->codes + block * w->groups * w->group * 2 * w->bits;
+    for (int64_t g = 0; g < w->groups; g++) {
+      const int64_t at = (block * w->groups + g) * BLOCK + row;
+      const float scale = w->wide_scales ? ((const float*)w->scales)[at] : half(((const uint16_t*)w->scales)[at]);
+      for (int64_t c = 0; c < chunks; c++, chunk += 32 * w->bits) {
+        for (int64_t k = 0; k < CHUNK && g * w->group + c * CHUNK + k < w->inputs; k++) {
+          const uint32_t code = code_in(chunk, w->bits, k / 4, 4 * row + k % 4);
+          *out++ = (w->table ? w->table[code] : (float)code - (float)w->zeros[at]) * scale;
+        }
+      }
+    }
+  }
 }
 
 // Rows of the file's layout: words [rows, row_words], scales [rows, groups], zeros packed down the columns or null.
