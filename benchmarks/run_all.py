@@ -1,9 +1,11 @@
 """Run every benchmark of this folder and write RESULTS.md: the machine, then one table for each.
 
-Named ones alone keep the tables of the others, and say when they were measured.
+Named ones alone keep the tables of the others, and say when they were measured. What takes hours runs where it is named alone, and keeps
+its table otherwise. Options after ``--`` go to the one benchmark that is named, and stand above its table.
 
 Example: python benchmarks/run_all.py
 Example: python benchmarks/run_all.py methods
+Example: python benchmarks/run_all.py search -- --models sentiment --seeds 0 --keep kept
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import json
 import os
 import platform
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +28,8 @@ from typing import Any
 from _rows import SKIPPED
 
 HERE = Path(__file__).parent
+LONG = {"search"}
+"""What takes hours."""
 
 
 def machine() -> str:
@@ -66,24 +72,29 @@ def main() -> int:
     scripts = {script.stem: script for script in sorted(HERE.glob("[!_]*.py")) if script.name != Path(__file__).name}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(scripts)}; all if none is named")
-    names = parser.parse_args().names or list(scripts)
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    named, passed = parser.parse_args(sys.argv[1:end]).names, sys.argv[end + 1 :]
+    names = named or [name for name in scripts if name not in LONG]
     if unknown := set(names) - scripts.keys():
         parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
+    if passed and len(names) != 1:
+        parser.error(f"options after -- belong to one benchmark, and {len(names)} would run; name it")
     results = HERE / "RESULTS.md"
     head = f"# Benchmarks\n\nMeasured by these scripts on {date.today().isoformat()}: {machine()}.\nA ratio above 1 means that ours is ahead.\n"
-    when = f"Measured apart on {date.today().isoformat()}: {machine()}.\n\n" if len(names) < len(scripts) else ""
+    when = f"Measured apart on {date.today().isoformat()}: {machine()}.\n\n" if named else ""
+    when += f"`python benchmarks/{names[0]}.py {shlex.join(passed)}`\n\n" if passed else ""
     new: dict[str, str] = {}
     failed = []
     for name in names:
         print(f"== {name}", flush=True)
-        rows = measured(scripts[name])
+        rows = measured(scripts[name], passed)
         if rows is None:
             failed.append(name)
         new[name] = f"## {name}\n\n" + ("Failed." if rows is None else rows if isinstance(rows, str) else when + table(rows))
-    sections: dict[str, str] = {}
-    if len(names) < len(scripts):  # read only now: others may have written meanwhile
-        head, *rest = re.split(r"^## ", results.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        sections = {part.split("\n", 1)[0]: f"## {part.strip()}" for part in rest}
+    written = results.read_text(encoding="utf-8")  # only now: others may have written meanwhile
+    before, *rest = re.split(r"^## ", written, flags=re.MULTILINE)
+    head = before if named else head
+    sections = {title: f"## {part.strip()}" for part in rest if (title := part.split("\n", 1)[0]) in scripts or named}
     sections |= new
     body = "\n\n".join(sections[name] for name in sorted(sections))
     results.write_text(f"{head.strip()}\n\n{body}\n", encoding="utf-8")
@@ -91,11 +102,11 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def measured(script: Path) -> list[dict[str, Any]] | str | None:
+def measured(script: Path, passed: Sequence[str] = ()) -> list[dict[str, Any]] | str | None:
     """The rows of one benchmark; in words what it lacks here, where it says so; nothing where it failed."""
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
-        done = subprocess.run([sys.executable, str(script), "--json", str(rows)], check=False)
+        done = subprocess.run([sys.executable, str(script), *passed, "--json", str(rows)], check=False)
         return None if done.returncode not in (0, SKIPPED) or not rows.exists() else json.loads(rows.read_text(encoding="utf-8"))
 
 

@@ -1,9 +1,15 @@
 """Held-out KL at equal bytes: measured refinement against ModelOpt, AutoRound, EvoPress, HAWQ, the additive optimum, uniform and random plans.
 
 Everyone chooses among the same candidates with fused groups decided together. Calibration and search samples are drawn anew for each seed, out
-of the calibration pool and of held-out samples beyond those that results are measured on. Differences have paired bootstrap intervals.
+of the calibration pool and of held-out samples beyond those that results are measured on. Differences have paired bootstrap intervals: one
+is ahead or behind where 0 lies outside, else the difference is undecided.
+Refinement shares one search between the budgets, EvoPress searches each. Tokens are those of the samples that ran forward, without padding;
+the calibration pass that prices the candidates comes to ours.
 ModelOpt and AutoRound decide no embeddings: they get, of their plans for each width of these, the one that is best on the search split.
 With ``--joint`` schemes that sparsify and correct by low rank compete too, and the rival is the refined plan of bits alone.
+
+``--keep FOLDER`` keeps the studies, the rivals' plans and all that was measured: another run there costs what it asks anew, and shows the
+rows of all runs there.
 ``python benchmarks/search.py --help``.
 """
 
@@ -16,34 +22,35 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from _evopress import Plan as EvoPlan
 from _evopress import evopress
+from _kept import Kept, digest
 from _method_rivals import MissingRivalError
 from _rows import Row, options, row, show
+from _search_data import Drawn, loaded_case
 from _search_rivals import DRIVERS, plans
 from allocation import random_scores
-from paredown import models, tasks
-from paredown.curvature.surface import rows_of
 from paredown.errors import ParedownError
+from paredown.evaluation.comparison import sample_divergences
 from paredown.evaluation.outcomes import outcomes
-from paredown.evaluation.paired import compare_samples
+from paredown.evaluation.screening import drawn
 from paredown.evaluation.search_split import SearchSplit, cut
 from paredown.models import LoadedModel
-from paredown.search import CLASSICS, Problem, allocate, compare
+from paredown.search import CLASSICS, Problem, allocate, compare, difference
 from paredown.search.refinement import Refinement
-from paredown.specs import Outcomes, Scheme, StudyConfig
+from paredown.specs import Scheme, StudyConfig
 from paredown.study import Study
-from paredown.study.session import Session
 from paredown.study.steps import UNIFORM, UniformSizes
-from paredown.tasks import Batch, Task
+from paredown.tasks import Batch, Predictions, Task
 
-FIXTURES = Path(__file__).parents[1] / "data" / "fixtures"
-ALL = 10**9
 Schemes = Mapping[str, Scheme]
+NAMES = {"modelopt": "ModelOpt", "autoround": "AutoScheme"}
+TENTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Found:
     """Our plan beside a rival's, of one seed at one budget.
 
     Attributes:
-        case: The model.
+        case: The model, and what was offered.
         seed: Of the calibration data.
         bits: The budget.
         rival: Whose plan.
@@ -60,7 +67,9 @@ class Found:
         low: Lower end of the paired interval of ours less the rival's.
         high: Upper end.
         metrics: Ours, the rival's.
-        ran: Samples run, over all plans: by us, by the rival, by us until as good on the search split as its end; where they were counted.
+        samples: Of the search split, of the held-out split.
+        tokens: That ran forward at this budget: ours, the rival's; where they were counted.
+        note: What else there is to know.
     """
 
     case: str
@@ -72,40 +81,44 @@ class Found:
     low: float
     high: float
     metrics: tuple[float, float]
-    ran: tuple[int, int, float | None] | None = None
+    samples: tuple[int, int]
+    tokens: tuple[float, float] | None = None
+    note: str = ""
 
 
 def main() -> None:
     parser = options(__doc__)
     parser.add_argument(
         "--models",
-        default="tiny-vit",
-        help="tiny-vit and tiny-lm, the fixtures of the tests, in minutes; sentiment, vision and lm in hours; comma separated",
+        default="sentiment,vision",
+        help="sentiment, vision and lm take hours; tiny-vit and tiny-lm, the fixtures of the tests, minutes; comma separated",
     )
     parser.add_argument("--bits", default="2.5,3,3.5,4")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--plans", type=int, default=32, help="plans that refinement tries at each budget")
+    parser.add_argument("--seeds", default="0,1,2", help="of the calibration data; comma separated")
+    parser.add_argument("--plans", type=int, default=32, help="plans that refinement tries for each budget")
     parser.add_argument("--generations", type=int, default=30, help="of EvoPress at each budget, whose authors take 150; 0 leaves it out")
     parser.add_argument("--rivals", default=",".join(DRIVERS), help="those with environments of their own; may be empty")
     parser.add_argument("--samples", type=int, default=256, help="of the search split")
-    parser.add_argument("--held-out", type=int, help="samples that results are measured on; all where not given")
+    parser.add_argument("--held-out", type=int, help="samples that results are measured on; the task's number where not given")
     parser.add_argument("--schemes", default="int2g64,int3g64,int4g64,int8g64")
-    parser.add_argument("--joint", help="schemes that compete besides, such as int4g64-gptq+2:4,int2g64+eora16:8; held against bits alone")
-    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep what is found, a line each, and go on from what is there")
+    parser.add_argument("--joint", help="schemes that compete besides, such as int4g64+2:4,int2g64+eora16:8; held against bits alone")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is found and measured, and go on from what is there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    lines = arguments.keep.read_text().splitlines() if arguments.keep and arguments.keep.exists() else []
-    found = [Found(**json.loads(line)) for line in lines]
-    for name, seed in itertools.product(arguments.models.split(","), range(arguments.seeds)):
-        case = f"{name}, bits × sparsity × rank" if arguments.joint else name
-        missing = [b for b in map(float, arguments.bits.split(",")) if not any((f.case, f.seed, f.bits) == (case, seed, b) for f in found)]
-        for each in of_seed(name, case, seed, missing, arguments) if missing else ():
-            found.append(each)
-            print(each, flush=True)
-            if arguments.keep:
-                with arguments.keep.open("a") as file:
-                    file.write(json.dumps(asdict(each)) + "\n")
-    show("Held-out KL, nats; rival's beside ours. EvoPress: samples run, over all plans of one budget", rows(found), arguments.json)
+    found = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.keep or Path(temporary)
+        for name, seed in itertools.product(arguments.models.split(","), map(int, arguments.seeds.split(","))):
+            for each in of_seed(name, seed, folder, arguments):
+                found.append(each)
+                print(each, flush=True)
+    if arguments.keep:
+        file = arguments.keep / "found.json"  # rows of other runs in this folder stay
+        before = [Found(**each) for each in json.loads(file.read_text())] if file.exists() else []
+        new = {(each.case, each.seed, each.bits, each.rival): each for each in (*before, *found)}
+        found = list(new.values())
+        file.write_text(json.dumps([asdict(each) for each in found], indent=1))
+    show("Held-out KL, nats; rival's beside ours", rows(found), arguments.json)
 
 
 def rows(found: Sequence[Found]) -> list[Row]:
@@ -113,108 +126,254 @@ def rows(found: Sequence[Found]) -> list[Row]:
     for case, bits, rival in sorted({(each.case, each.bits, each.rival) for each in found}):
         some = [each for each in found if (each.case, each.bits, each.rival) == (case, bits, rival)]
         ours, theirs = np.array([each.kl for each in some]).T
-        won, lost = sum(each.high < 0 for each in some), sum(each.low > 0 for each in some)
-        differences = "; ".join(f"{each.low:+.2g} to {each.high:+.2g}" for each in some)
+        said = "; ".join(f"{verdict(each)} {each.low:+.2g} to {each.high:+.2g}" for each in some)
         metrics = np.mean([each.metrics for each in some], axis=0)
         name = f"{case} {bits:g} bits vs {rival}"
-        words = f"{won} ahead, {lost} behind of {len(some)} seeds ({differences}); {some[0].metric} {metrics[0]:.4g} vs {metrics[1]:.4g}"
-        made.append(row(f"{name}: {words}", ours.mean(), "nats", theirs.mean()))
-        ran = [each.ran for each in some if each.ran is not None]
-        if ran:
-            theirs = np.mean([their for _, their, _ in ran])
-            known = [until for _, _, until in ran if until is not None]
-            made.append(row(f"{name}: samples run", np.mean([our for our, _, _ in ran]), "samples", theirs))
-            until = f"{name}: samples run until as good on the search split as its end; {len(known)} of {len(ran)} seeds got there"
-            made.append(row(until, np.mean(known), "samples", theirs) if known else row(until, float("nan"), "samples"))
+        notes = "; ".join(sorted({each.note for each in some if each.note}))
+        searched, held_out = some[0].samples
+        words = (
+            f"{len(some)} seeds, {searched} search and {held_out} held-out samples; {some[0].metric} {metrics[0]:.4g} vs {metrics[1]:.4g}"
+        )
+        made.append(row(f"{name}: {said}; {words}{notes and f'; {notes}'}", ours.mean(), "nats", theirs.mean()))
+        spent = [each.tokens for each in some if each.tokens is not None]
+        if spent:
+            made.append(
+                row(f"{name}: forward tokens", np.mean([each[0] for each in spent]), "tokens", np.mean([each[1] for each in spent]))
+            )
     return made
 
 
-def of_seed(name: str, case: str, seed: int, widths: Sequence[float], arguments: argparse.Namespace) -> Iterator[Found]:
+def verdict(found: Found) -> str:
+    """Whether ours has the lower KL, beyond the interval."""
+    return "ahead" if found.high < 0 else "behind" if found.low > 0 else "undecided"
+
+
+def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -> Iterator[Found]:
     loaded, task = loaded_case(name)
-    drawn = Drawn(task, seed)
-    schemes = tuple(arguments.schemes.split(","))
-    with tempfile.TemporaryDirectory() as folder:
-        study = studied(Path(folder) / "bits", loaded, drawn, schemes, arguments.held_out, seed)
-        session, problem = study.session(), problem_of(study)
-        sizes = UniformSizes.of(study.record().plans.values())
-        split = SearchSplit(session.evaluator, None, arguments.samples, "kl")
-        budgets = {bits: float(sizes.at(bits)) for bits in widths}
-        joint = None
-        if arguments.joint:
-            joint = studied(Path(folder) / "joint", loaded, drawn, (*schemes, *arguments.joint.split(",")), arguments.held_out, seed)
-        others = {} if joint else of_others(session, problem, list(budgets.values()), split, seed, arguments)
+    task = Drawn(task, seed)
+    schemes, joint = tuple(arguments.schemes.split(",")), tuple(arguments.joint.split(",")) if arguments.joint else ()
+    widths = [float(bits) for bits in arguments.bits.split(",")]
+    case = Case(folder, f"{name}-{seed}", loaded, task, schemes, seed, arguments)
+    budgets = {bits: float(case.sizes.at(bits)) for bits in widths}
+    search, history = case.refined(list(budgets.values()), arguments.plans * len(budgets))
+    if joint:
+        other = Case(folder, f"{name}-{seed}-joint", loaded, task, (*schemes, *joint), seed, arguments)
+        chosen, _ = other.refined(list(budgets.values()), arguments.plans * len(budgets))
         for bits, budget in budgets.items():
-            refined, search, reached = improved(problem, budget, split, arguments.plans, seed)
-            ours = outcomes(session.original(), session.evaluator.observe(problem.effective(refined)))
-            rivals: dict[str, Outcomes] = {}
-            ran = {}
-            if joint:
-                rivals["bits alone"] = ours
-                other, evaluator = problem_of(joint), joint.session().evaluator
-                chosen, *_ = improved(other, budget, SearchSplit(evaluator, None, arguments.samples, "kl"), arguments.plans, seed)
-                ours = outcomes(joint.session().original(), evaluator.observe(other.effective(chosen)))
-                print(case, bits, {str(scheme): sum(s == scheme for s in chosen.values()) for scheme in set(chosen.values())}, flush=True)
-            else:
-                against = {
-                    "additive": allocate(problem, budget),
-                    **classics(problem, budget, schemes),
-                    "random": allocate(random_scores(problem, seed), budget, objective="loss_increase"),
-                    **{rival: at[budget] for rival, at in others.items() if budget in at},
-                }
-                uniform = [p for p in study.record().plans.values() if p.found_by.startswith(UNIFORM) and p.bytes == int(budget)]
-                if uniform:
-                    against["uniform"] = uniform[0].schemes
-                if arguments.generations:
-                    spent, plan = evolved(session.evaluator, problem, budget, bits, split, seed, arguments.generations)
-                    against["EvoPress"] = plan
-                    target = mean_loss(split, search, plan)
-                    ran["EvoPress"] = (search.evaluated, spent, next((at for at, loss in reached if loss <= target), None))
-                for rival, chosen in against.items():
-                    rivals[rival] = outcomes(session.original(), session.evaluator.observe(problem.effective(chosen)))
-            for rival, theirs in rivals.items():
-                compared = compare_samples(ours, theirs, metric=task.metric, higher_is_better=task.higher_is_better)
-                assert compared.kl is not None
-                kl = (float(ours.kl.sum() / ours.units.sum()), float(theirs.kl.sum() / theirs.units.sum()))
-                metrics = (float(ours.numerator.sum() / ours.denominator.sum()), float(theirs.numerator.sum() / theirs.denominator.sum()))
-                metric = "log perplexity" if task.metric == "perplexity" else task.metric
-                yield Found(case, seed, bits, rival, metric, kl, compared.kl.low, compared.kl.high, metrics, ran.get(rival))
+            plan = chosen.best(budget), search.best(budget)
+            assert plan[0] is not None
+            assert plan[1] is not None
+            used = {str(scheme): sum(s == scheme for s in plan[0].schemes.values()) for scheme in set(plan[0].schemes.values())}
+            ours, theirs = other.held_out(plan[0].schemes), case.held_out(plan[1].schemes)
+            note = "layers by scheme: " + ", ".join(f"{used[each]} {each}" for each in sorted(used))
+            yield case.found(f"{name}, bits × sparsity × rank", bits, "bits alone", ours, theirs, note=note)
+        return
+    others = case.rivals(list(budgets.values()))
+    for bits, budget in budgets.items():
+        best = search.best(budget)
+        assert best is not None
+        ours = case.held_out(best.schemes)
+        against = {
+            "additive": (allocate(case.problem, budget), ""),
+            **{name: (plan, "") for name, plan in classics(case.problem, budget, schemes).items()},
+            "random": (allocate(random_scores(case.problem, seed), budget, objective="loss_increase"), ""),
+            **{rival: at[budget] for rival, at in others.items() if budget in at},
+        }
+        uniform = [p for p in case.study.record().plans.values() if p.found_by.startswith(UNIFORM) and p.bytes == int(budget)]
+        if uniform:
+            against["uniform"] = (uniform[0].schemes, "")
+        for rival, (plan, note) in against.items():
+            yield case.found(name, bits, rival, ours, case.held_out(plan), note=note)
+        if arguments.generations:
+            spent, plan = case.evolved(budget, bits, arguments.generations)
+            theirs, note = case.held_out(plan), f"{arguments.generations} of its authors' 150 generations"
+            ran = history[-1][0] / len(budgets)
+            yield case.found(name, bits, "EvoPress", ours, theirs, tokens=(ran, spent), note=note)
+            early = [(tokens / len(budgets), at[budget]) for tokens, at in history if tokens / len(budgets) <= TENTH * spent and at[budget]]
+            if early:
+                rival = "EvoPress, ours stopped at a tenth of its tokens"
+                yield case.found(name, bits, rival, case.held_out(early[-1][1]), theirs, tokens=(early[-1][0], spent), note=note)
 
 
-def studied(folder: Path, loaded: LoadedModel, task: Task, schemes: tuple[str, ...], held_out: int | None, seed: int) -> Study:
-    """A study whose layers are priced."""
-    budget = (Scheme.parse(schemes[0]).nominal_bits,)
-    config = StudyConfig(
-        loaded.id, task.name, schemes, export_format="paredown", budgets=budget, held_out_samples=held_out, hessian_seconds=0, seed=seed
-    )
-    study = Study(folder, config, model=loaded, task=task)
-    study.run()
-    return study
+class Case:
+    """One model, one draw of its data and what may be chosen from, with all that was measured of it.
 
-
-def problem_of(study: Study) -> Problem:
-    problem = study.problem()
-    assert problem is not None
-    return problem
-
-
-def improved(
-    problem: Problem, budget: float, split: SearchSplit, tried: int, seed: int
-) -> tuple[Schemes, Refinement, list[tuple[int, float]]]:
-    """The refined plan of one budget alone, so that its samples can be counted; a study shares what it learns between budgets.
-
-    Returns:
-        The plan, the search, and after how many samples it had which loss.
+    Args:
+        folder: Where studies and measurements are kept.
+        name: Of the case.
+        loaded: The model.
+        task: With its calibration data drawn.
+        schemes: What may be chosen.
+        seed: Of all draws.
+        arguments: Those of the command line.
     """
-    search = Refinement(problem, [budget], split.units, plans=tried, seed=seed)
-    reached = []
-    while requests := search.ask():
-        for request in requests:
-            losses = split.losses(request.schemes, cut(search.order, search.parts, request.start, request.stop))
-            if search.tell(request, losses):
-                reached.append((search.evaluated, search.loss(request.choices)))
-    best = search.best(budget)
-    assert best is not None
-    return best.schemes, search, reached
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        loaded: LoadedModel,
+        task: Task,
+        schemes: Sequence[str],
+        seed: int,
+        arguments: argparse.Namespace,
+    ) -> None:
+        config = StudyConfig(
+            loaded.id,
+            task.name,
+            tuple(schemes),
+            export_format="paredown",
+            budgets=(Scheme.parse(schemes[0]).nominal_bits,),
+            held_out_samples=arguments.held_out,
+            hessian_seconds=0,
+            seed=seed,
+        )
+        self.seed, self.task, self.rival_names = seed, task, arguments.rivals.split(",")
+        self.study = Study(folder / name, config, model=loaded, task=task)
+        self.study.run()
+        self.session = self.study.session()
+        problem = self.study.problem()
+        assert problem is not None
+        self.problem: Problem = problem
+        self.sizes = UniformSizes.of(self.study.record().plans.values())
+        self.evaluator = self.session.evaluator
+        self.split = SearchSplit(self.evaluator, None, arguments.samples, "kl")
+        settings = {
+            "schemes": list(schemes),
+            "seed": seed,
+            "search": self.split.digest,
+            "held_out": task.data_digest("held_out", arguments.held_out),
+        }
+        self.kept = Kept(folder / f"{name}.jsonl" if arguments.keep else None, settings)
+        self.tokens = np.concatenate([tokens_of(batch) for batch in self.split.batches])
+        """Of each search sample, [samples]."""
+        self.priced = float(sum(tokens_of(batch).sum() for batch in task.batches("calibration")))
+
+    def refined(self, budgets: Sequence[float], tried: int) -> tuple[Refinement, list[tuple[float, dict[float, Schemes | None]]]]:
+        """Measured refinement at all budgets.
+
+        Returns:
+            The search, and after each of its batches how many tokens had run, those that price included, and the best plan of each budget.
+        """
+        search = Refinement(self.problem, budgets, self.split.units, plans=tried, seed=self.seed)
+        spent, history = self.priced, []
+        while requests := search.ask():
+            for request in requests:
+                pieces = cut(search.order, search.parts, request.start, request.stop)
+                key = "search " + digest(named(request.schemes), request.start, request.stop)
+                search.tell(
+                    request, self.kept.get(key, lambda r=request, p=pieces: [float(f"{x:.6g}") for x in self.split.losses(r.schemes, p)])
+                )
+                spent += self.tokens[search.order[request.start : request.stop]].sum()
+            bests = {budget: search.best(budget) for budget in search.budgets}
+            history.append((float(spent), {budget: best and best.schemes for budget, best in bests.items()}))
+        return search, history
+
+    def mean_loss(self, schemes: Schemes) -> float:
+        """Of a plan on the search split."""
+        everything = [np.arange(len(self.split))]
+        return self.kept.get("whole " + digest(named(schemes)), lambda: float(self.split.losses(schemes, everything).sum()))
+
+    def held_out(self, schemes: Schemes) -> dict[str, Any]:
+        """KL of each held-out sample, its units and the metric."""
+
+        def measured() -> dict[str, Any]:
+            seen = outcomes(self.session.original(), self.evaluator.observe(self.problem.effective(schemes)))
+            kl = [float(f"{each:.6g}") for each in seen.kl]
+            return {"kl": kl, "units": seen.units.tolist(), "metric": float(seen.numerator.sum() / seen.denominator.sum())}
+
+        return self.kept.get("held out " + digest(named(self.problem.effective(schemes))), measured)
+
+    def found(self, name: str, bits: float, rival: str, ours: dict[str, Any], theirs: dict[str, Any], **more: Any) -> Found:
+        """Ours beside a rival's."""
+        one, other, units = (np.array(values) for values in (ours["kl"], theirs["kl"], ours["units"]))
+        gap = difference(one, other, units)
+        kl = float(one.sum() / units.sum()), float(other.sum() / units.sum())
+        metric = "log perplexity" if self.task.metric == "perplexity" else self.task.metric
+        sizes = len(self.split), len(units)
+        return Found(name, self.seed, bits, rival, metric, kl, gap.low, gap.high, (ours["metric"], theirs["metric"]), sizes, **more)
+
+    def rivals(self, budgets: Sequence[float]) -> dict[str, dict[float, tuple[Schemes, str]]]:
+        """What the rivals with environments of their own decide, by rival and budget, and what they took."""
+        offered = [Scheme.parse(each).weight for each in self.study.config.schemes]
+        (group_size, symmetric), *others = {(each.group_size, each.symmetric) for each in offered if each is not None}
+        if others:
+            raise ParedownError("expected integers of one group size, all with zero points or all without, which is what the rivals take")
+        chosen: dict[str, dict[float, tuple[Schemes, str]]] = {}
+        for rival in (each for each in DRIVERS if each in self.rival_names):
+
+            def decided(rival=rival) -> dict[str, Any]:
+                bits = [each.bits for each in offered if each is not None]
+                batches = self.task.batches("calibration")
+                wanted = [int(budget) for budget in budgets]
+                made, costs = plans(
+                    rival,
+                    self.session.loaded,
+                    self.session.layers,
+                    batches,
+                    wanted,
+                    self.problem.fixed_bytes,
+                    self.seed,
+                    bits=bits,
+                    group_size=group_size,
+                    symmetric=symmetric,
+                )
+                versions = " ".join(map(" ".join, costs.versions.items()))
+                return {"plans": {str(budget): [named(plan) for plan in some] for budget, some in made.items()}, "versions": versions}
+
+            try:
+                found = self.kept.get(f"{rival} {digest(list(budgets))}", decided)
+            except MissingRivalError as error:
+                print(f"left out: {error}", flush=True)
+                continue
+            for budget in budgets:
+                made = [{layer: Scheme.parse(each) for layer, each in plan.items()} for plan in found["plans"][str(int(budget))]]
+                fitting = [plan for plan in made if self.problem.predict(plan).bytes <= budget]
+                if fitting:
+                    chosen.setdefault(NAMES[rival], {})[budget] = (min(fitting, key=self.mean_loss), "")
+        return chosen
+
+    def evolved(self, budget: float, bits: float, generations: int) -> tuple[float, Schemes]:
+        """What EvoPress finds on the search split: tokens that it ran, and the plan."""
+        starts = np.cumsum([0, *(len(batch.ids) for batch in self.split.batches)])
+        original: list[Predictions] = []  # asked once
+
+        def fitness(plan: EvoPlan, chosen: np.ndarray) -> float:
+            def measured() -> float:
+                original[:] = original or self.evaluator.predictions({}, self.split.batches)
+                rows = [torch.from_numpy(np.sort(chosen[(chosen >= a) & (chosen < b)]) - a) for a, b in itertools.pairwise(starts)]
+                before = [some(made, few) for made, few in zip(original, rows, strict=True) if len(few)]
+                after = self.evaluator.predictions(self.problem.decide(plan), drawn(self.split.batches, chosen))
+                return float(sample_divergences(before, after)[0].sum() / self.split.units[chosen].sum())
+
+            nonlocal spent
+            spent += self.tokens[chosen].sum()
+            return self.kept.get("evopress " + digest([int(each) for each in plan], chosen.tolist()), measured)
+
+        spent = 0.0
+        run = evopress(self.problem, budget, bits, len(self.split), fitness, self.seed)
+        _, parent = next(itertools.islice(run, generations - 1, None))
+        return float(spent), self.problem.decide(parent)
+
+
+def some(made: Predictions, rows: torch.Tensor) -> Predictions:
+    """The predictions of some samples of a batch, [rows], rising."""
+    mask = torch.isin(made.sample, rows)
+    return Predictions(made.logits[mask], None, torch.searchsorted(rows, made.sample[mask]))
+
+
+def tokens_of(batch: Batch) -> np.ndarray:
+    """Tokens of each sample, without padding; of images each counts as one, since they are alike."""
+    mask = batch.inputs.get("attention_mask")
+    if mask is not None:
+        return mask.sum(1).numpy().astype(float)
+    ids = batch.inputs.get("input_ids")
+    return np.full(len(batch.ids), 1.0 if ids is None else float(ids.shape[1]))
+
+
+def named(schemes: Schemes) -> dict[str, str]:
+    """As JSON holds it."""
+    return {layer: str(scheme) for layer, scheme in schemes.items()}
 
 
 def classics(problem: Problem, budget: float, schemes: Sequence[str]) -> dict[str, Schemes]:
@@ -222,144 +381,6 @@ def classics(problem: Problem, budget: float, schemes: Sequence[str]) -> dict[st
     ladder = sorted(map(Scheme.parse, schemes), key=lambda scheme: -scheme.nominal_bits)
     table = compare(problem, budget, classics=[each for each in CLASSICS if each.name in ("HAWQ-V2", "HAWQ-V3")], ladder=ladder)
     return {str(name): plan for name, plan in table["schemes"].items() if plan is not None}
-
-
-def mean_loss(split: SearchSplit, search: Refinement, schemes: Schemes) -> float:
-    """Of a plan on the search split."""
-    return float(split.losses(schemes, cut(search.order, search.parts, 0, len(split))).sum() / split.units.sum())
-
-
-def of_others(
-    session: Session, problem: Problem, budgets: Sequence[float], split: SearchSplit, seed: int, arguments: argparse.Namespace
-) -> dict[str, dict[float, Schemes]]:
-    """What the rivals with environments of their own decide, by rival and budget."""
-    offered = [Scheme.parse(each).weight for each in arguments.schemes.split(",")]
-    (group_size, symmetric), *others = {(each.group_size, each.symmetric) for each in offered if each is not None}
-    if others:
-        raise ParedownError("expected integers of one group size, all with zero points or all without, which is what the rivals take")
-    chosen: dict[str, dict[float, Schemes]] = {}
-    everything = [np.arange(len(split))]
-    for rival in (each for each in DRIVERS if each in arguments.rivals.split(",")):
-        try:
-            found, costs = plans(
-                rival,
-                session.loaded,
-                session.layers,
-                session.task.batches("calibration"),
-                [int(budget) for budget in budgets],
-                problem.fixed_bytes,
-                seed,
-                bits=[each.bits for each in offered if each is not None],
-                group_size=group_size,
-                symmetric=symmetric,
-            )
-        except MissingRivalError as error:
-            print(f"left out: {error}", flush=True)
-            continue
-        print(f"{rival}: {costs}", flush=True)
-        name = {"modelopt": "ModelOpt", "autoround": "AutoScheme"}[rival]
-        for budget in budgets:
-            fitting = [plan for plan in found[int(budget)] if problem.predict(plan).bytes <= budget]
-            if fitting:
-                chosen.setdefault(name, {})[budget] = min(fitting, key=lambda plan: split.losses(plan, everything).sum())
-    return chosen
-
-
-def evolved(evaluator, problem, budget: float, bits: float, split: SearchSplit, seed: int, generations: int):
-    """What EvoPress finds on the search split: samples that it ran, and the plan."""
-
-    def fitness(plan: EvoPlan, chosen: np.ndarray) -> float:
-        return float(split.once(problem.decide(plan), chosen).sum() / split.units[chosen].sum())
-
-    spent, parent = next(itertools.islice(evopress(problem, budget, bits, len(split), fitness, seed), generations - 1, None))
-    return spent, problem.decide(parent)
-
-
-class Drawn(Task):
-    """A task whose calibration samples are drawn at random from all that results are not measured on.
-
-    Args:
-        task: The task.
-        seed: Of the draw.
-    """
-
-    def __init__(self, task: Task, seed: int) -> None:
-        self.task, self.name, self.label, self.unit = task, f"{task.name} drawn {seed}", task.label, task.unit
-        self.metric, self.higher_is_better, self.offers_probabilities = task.metric, task.higher_is_better, task.offers_probabilities
-        self.default_samples = task.default_samples
-        results = {i for batch in task.batches("held_out") for i in batch.ids}
-        rest = [
-            rows_of(batch, torch.tensor([row for row, i in enumerate(batch.ids) if i not in results]))
-            for batch in task.batches("held_out", ALL)
-            if not results.issuperset(batch.ids)
-        ]
-        self.pool = [*task.batches("calibration", ALL), *rest]
-        self.order = np.random.default_rng(seed).permutation(sum(len(batch.ids) for batch in self.pool))
-
-    def batches(self, split, limit=None) -> Sequence[Batch]:
-        """The first samples in the drawn order; the held-out ones as they are."""
-        if split == "held_out":
-            return self.task.batches(split, limit)
-        place = np.empty_like(self.order)
-        place[self.order] = np.arange(len(self.order))  # the number of each sample of the pool in the drawn order
-        count = self.default_samples[split] if limit is None else limit
-        found, start = [], 0
-        for batch in self.pool:
-            numbers = place[start : start + len(batch.ids)]
-            rows = torch.from_numpy(np.flatnonzero(numbers < count))
-            start += len(batch.ids)
-            if len(rows):
-                cut_down = rows_of(batch, rows)
-                found.append(Batch(cut_down.inputs, cut_down.targets, tuple(int(i) for i in numbers[rows.numpy()])))
-        return found
-
-    def predictions(self, model, batch):
-        """The task's."""
-        return self.task.predictions(model, batch)
-
-    def loss(self, model, batch):
-        """The task's."""
-        return self.task.loss(model, batch)
-
-    def scores(self, model, batches, predictions=None):
-        """The task's."""
-        return self.task.scores(model, batches, predictions)
-
-
-def loaded_case(name: str) -> tuple[LoadedModel, Task]:
-    if name == "tiny-vit":
-        loaded = models.load(str(FIXTURES / "tiny-vit-fashion"))
-        with np.load(FIXTURES.parent / "vision" / "fashion_mnist_small.npz") as data:
-            arrays = {key: torch.from_numpy(data[key]) for key in data.files}
-        return loaded, tasks.ImageClassification(
-            loaded,
-            calibration=arrays["calib_x"],
-            calibration_labels=arrays["calib_y"],
-            held_out=arrays["test_x"],
-            held_out_labels=arrays["test_y"],
-            prepare=lambda images: (images.float()[:, None] / 255 - 0.286) / 0.353,  # mean and deviation of the training set
-            batch_size=64,
-            default_samples={"calibration": 64, "held_out": 500},
-            name="tiny-vit",
-        )
-    if name == "tiny-lm":
-        loaded = models.load(str(FIXTURES / "tiny-llama-austen"))
-        texts = [
-            (FIXTURES.parent / "text" / f"{file}.txt").read_text() for file in ("austen_persuasion_calib", "austen_northanger_abbey_test")
-        ]
-        return loaded, tasks.LanguageModelling(
-            loaded,
-            calibration=texts[0],
-            held_out=texts[1],
-            window=64,
-            batch_size=16,
-            default_samples={"calibration": 64, "held_out": 128},
-            name="tiny-lm",
-        )
-    if name not in ("sentiment", "vision", "lm"):
-        raise ParedownError(f"expected sentiment, vision, lm, tiny-vit or tiny-lm, got {name!r}")
-    loaded = models.load(f"demo:{name}")
-    return loaded, tasks.load(f"demo:{name}", loaded)
 
 
 if __name__ == "__main__":
