@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from paredown.apply import compress_
-from paredown.kernel_modules import KernelLinear, run_on_kernels_
+from paredown.kernel_modules import KernelModule, run_on_kernels_
 from paredown.layers import find_layers
 from paredown.specs import Scheme
 
@@ -45,7 +45,9 @@ def of_torch(model: nn.Module) -> Contestant:
 
 def tensor_bytes(model: nn.Module) -> int:
     """Bytes of all tensors, shared ones once, what kernels and quantized modules hold included."""
-    kernels = sum(module.kernel.bytes for module in model.modules() if isinstance(module, KernelLinear))
+    kernels = sum(
+        {id(module.kernel.multiply): module.kernel.bytes for module in model.modules() if isinstance(module, KernelModule)}.values()
+    )
     found: dict[int, int] = {}
     for value in model.state_dict().values():
         for tensor in _plain(value):
@@ -64,10 +66,10 @@ def _plain(value: Any) -> list[Tensor]:
 
 
 def ours(model: nn.Module, bits: int, precision: str, dtype: torch.dtype) -> Contestant:
-    """Weights rounded to nearest, the table of word embeddings of a decoder too, since its head multiplies with it."""
+    """Weights rounded to nearest. Tables of embeddings have 8 bits, but where a decoder's head multiplies with one: then those of the rest."""
     packed = copy.deepcopy(model).eval()
     layers = find_layers(packed)
-    chosen = {layer.name: Scheme.parse(f"int{bits}g{GROUP}") for layer in layers if layer.kind != "embedding" or layer.tied_to}
+    chosen = {layer.name: Scheme.parse(f"int{bits if layer.kind != 'embedding' or layer.tied_to else 8}g{GROUP}") for layer in layers}
     compress_(packed, layers, chosen)
     run_on_kernels_(packed, precision)  # type: ignore[arg-type]
     return of_torch(packed.to(dtype))

@@ -1,7 +1,7 @@
 """What a plan costs to evaluate, beside the loop that everybody writes: copy the model, quantize the copy's weights, run it.
 
-Both do the same work: every layer of a plan has one of four schemes, the same batches, predictions and metric. CPU time, one thread,
-medians of interleaved rounds. How much is won depends on the tokens: copying and quantizing cost the loop the same whatever is run after,
+Both do the same work: every layer of a plan has one of four schemes, the same batches, predictions and metric; int8 is packed codes on our
+kernels. CPU time, one thread, medians of interleaved rounds. How much is won depends on the tokens: copying and quantizing cost the loop the same whatever is run after,
 so that few tokens flatter us, and many leave what the machine's products in bfloat16 or packed float32 are faster than its plain ones (the
 first rows). A sweep changes one layer of a plan at a time.
 """
@@ -30,9 +30,10 @@ from paredown.layers import find_layers, weight_of
 from paredown.methods import compress, dequantize
 from paredown.sizes import fit
 from paredown.specs import LayerRef, Measurement, Plan, Precision, Scheme
+from paredown.tasks.base import IGNORED
 
 SCHEMES = [Scheme.parse(text) for text in ("int8g64", "int4g64", "int3g64", "int2g64")]
-BARS: Mapping[str, float] = {"float32": 2.2, "bfloat16": 5.0}
+BARS: Mapping[Precision, float] = {"float32": 2.2, "bfloat16": 5.0, "int8": 5.0}
 
 Schemes = dict[str, Scheme]
 
@@ -102,6 +103,20 @@ class Setting:
                 weight.copy_(dequantize(compress(weight, fit(plan[layer.name], layer)[0])))
         return observe(model, self.task, self.batches)
 
+    def exact(self, plan: Mapping[str, Scheme]) -> torch.Tensor:
+        """Logits of the same weights in float64."""
+        model = copy.deepcopy(self.loaded.model)
+        for layer in self.layers:
+            weight = weight_of(model, layer)
+            weight.copy_(dequantize(compress(weight, fit(plan[layer.name], layer)[0])))
+        model, made = model.double(), []
+        with torch.inference_mode():
+            for batch in self.batches:
+                logits = model(**batch.inputs).logits
+                counted = slice(None) if batch.targets is None or batch.targets.dim() == 1 else batch.targets != IGNORED
+                made.append(logits[counted])
+        return torch.cat(made)
+
     def swapped(self, plan: Mapping[str, Scheme]) -> Observation:
         """The variants in place, plain products."""
         with self.variants.applied(plan):
@@ -112,22 +127,25 @@ class Setting:
         return compare(original, found, self.task, Plan("", "", {}, 0), split="held_out", data_digest="")
 
 
+FEW = 24
+"""Samples up to which float64 is waited for."""
+
 QUICK = (Setting("demo:sentiment", 8, 12, rounds=1),)
-USUAL = (Setting("demo:sentiment", 24, 4), Setting("demo:sentiment", 500, 19, rounds=1), Setting("demo:lm", 2, 31, rounds=1))
+USUAL = (Setting("demo:sentiment", 24, 4), Setting("demo:sentiment", 500, 19, rounds=1), Setting("demo:lm", 2, 50, rounds=1))
 
 
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--quick", action="store_true", help="a few samples of one demo, to see that all runs")
+    parser.add_argument("--samples", type=int, nargs="+", help="only the settings of so many samples")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = products()
-    for setting in QUICK if arguments.quick else USUAL:
-        for part in (plans, sweeps, table):
+    settings = [each for each in (QUICK if arguments.quick else USUAL) if arguments.samples is None or each.samples in arguments.samples]
+    for setting in settings:
+        for part in (plans, sweeps, table, *((agreement, screening) if setting.samples in (8, 500) else ())):
             rows += part(setting)
             show("Evaluation of many plans, one thread, CPU time a plan", rows, arguments.json)
-    rows += agreement(USUAL[1] if not arguments.quick else QUICK[0]) + screening(USUAL[1] if not arguments.quick else QUICK[0])
-    show("Evaluation of many plans, one thread, CPU time a plan", rows, arguments.json)
 
 
 @torch.inference_mode()
@@ -149,18 +167,22 @@ def products() -> list[Row]:
 def plans(setting: Setting) -> list[Row]:
     """Unlike plans one after another, each variant prepared before."""
     drawn = [setting.plan(seed) for seed in range(2)]
-    exact, low = setting.evaluator("float32"), setting.evaluator("bfloat16")
-    ways: dict[str, Callable[[Schemes], Observation]] = {
-        "naive": setting.naive, "swapped": setting.swapped, "float32": exact.observe, "bfloat16": low.observe,
-    }  # fmt: skip
+    evaluators = {precision: setting.evaluator(precision) for precision in BARS}
+    ways: dict[str, Callable[[Schemes], Observation]] = {"naive": setting.naive, "swapped": setting.swapped}
+    ways |= {precision: evaluator.observe for precision, evaluator in evaluators.items()}
     times = interleaved({name: lambda way=way: [way(plan) for plan in drawn] for name, way in ways.items()}, setting.rounds)
     per_plan = {name: seconds / len(drawn) for name, seconds in times.items()}
-    off = max(relative(exact.observe(plan), setting.naive(plan)) for plan in drawn)
     rows = [row(f"{setting.title}: variants swapped, plain products", per_plan["swapped"], "s", per_plan["naive"])]
-    rows += [
-        row(f"{setting.title}: {name} (bar {BARS[name]:g} x)", per_plan[name], "s", per_plan["naive"]) for name in ("float32", "bfloat16")
-    ]
-    return [*rows, row(f"{setting.title}: float32, relative difference of the logits (bar 1e-6)", off, "")]
+    rows += [row(f"{setting.title}: {name} (bar {bar:g} x)", per_plan[name], "s", per_plan["naive"]) for name, bar in BARS.items()]
+    ours, naive = logits_of(evaluators["float32"].observe(drawn[0])), logits_of(setting.naive(drawn[0]))
+    rows.append(row(f"{setting.title}: float32, relative difference of the logits from the loop's (bar 1e-6)", relative(ours, naive), ""))
+    if setting.samples <= FEW:
+        exact = setting.exact(drawn[0])
+        differences = relative(ours, exact), relative(naive, exact)
+        rows.append(
+            row(f"{setting.title}: float32, relative difference from float64, ours and the loop's", differences[0], "", differences[1])
+        )
+    return rows
 
 
 def sweeps(setting: Setting) -> list[Row]:
@@ -170,16 +192,16 @@ def sweeps(setting: Setting) -> list[Row]:
     for around, parent in (("a plan", setting.plan(0)), ("the original", {})):
         children = [parent | {layer.name: other(parent.get(layer.name))} for layer in chosen]
         naive = float(np.median([spent(functools.partial(setting.naive, plan))[0] for plan in children[:: max(1, len(children) // 3)]]))
-        for precision in ("float32", "bfloat16"):
+        for precision in BARS:
             evaluator = setting.evaluator(precision)
             evaluator.observe(parent, keep=True)
             for child in children:
                 evaluator.observe(child)  # prepares the variants, and proves the cuts
-            times = [spent(functools.partial(evaluator.observe, child))[0] for child in children]
-            bar = " (bar 8 x)" if precision == "bfloat16" else ""
+            times = [min(spent(functools.partial(evaluator.observe, child))[0] for _ in range(2)) for child in children]
+            bar = "" if precision == "float32" else " (bar 8 x)"
             rows.append(row(f"{setting.title}: sweep around {around}, {precision}{bar}", float(np.mean(times)), "s", naive))
-        full, cut = evaluator.observe(children[-1], keep=False), setting.evaluator("bfloat16").observe(children[-1])
-        assert all(torch.equal(a.logits, b.logits) for a, b in zip(full.predictions, cut.predictions, strict=True))
+            cut, full = evaluator.observe(children[-1]), setting.evaluator(precision).observe(children[-1])
+            assert all(torch.equal(a.logits, b.logits) for a, b in zip(full.predictions, cut.predictions, strict=True))
     return rows
 
 
@@ -197,24 +219,35 @@ def table(setting: Setting) -> list[Row]:
 
 
 def agreement(setting: Setting) -> list[Row]:
-    """What bfloat16 does to the figures of plans, in halves of their 95 % intervals."""
-    exact, low = setting.evaluator("float32"), setting.evaluator("bfloat16")
-    originals = exact.observe({}), low.observe({})
-    metric, kl = [], []
-    for seed in range(4):
-        plan = {name: SCHEMES[1 + seed % 2] if index % 3 else scheme for index, (name, scheme) in enumerate(setting.plan(seed).items())}
-        true, near = (setting.measured(before, each.observe(plan)) for before, each in zip(originals, (exact, low), strict=True))
-        assert true.kl is not None
-        assert true.kl_sd is not None
-        assert near.kl is not None
-        assert true.metric.low is not None
-        assert true.metric.high is not None
-        metric.append(abs(near.metric.value - true.metric.value) / max((true.metric.high - true.metric.low) / 2, 1e-9))
-        kl.append(abs(near.kl - true.kl) / (1.96 * true.kl_sd))
-    return [
-        row(f"{setting.title}: bfloat16, change of the metric in half intervals, largest of 4 (bar 1)", max(metric), ""),
-        row(f"{setting.title}: bfloat16, change of the KL in half intervals, largest of 4 (bar 1)", max(kl), ""),
+    """What the approximate precisions do to the figures of plans, in halves of their 95 % intervals."""
+    exact = setting.evaluator("float32")
+    plans = [
+        {name: SCHEMES[1 + seed % 2] if index % 3 else scheme for index, (name, scheme) in enumerate(setting.plan(seed).items())}
+        for seed in range(4)
     ]
+    before = exact.observe({})
+    true = [setting.measured(before, exact.observe(plan)) for plan in plans]
+    rows = []
+    for precision in BARS:
+        if precision == "float32":
+            continue
+        rough = setting.evaluator(precision)
+        before = rough.observe({})
+        near = [setting.measured(before, rough.observe(plan)) for plan in plans]
+        metric, kl = [], []
+        for ours, sure in zip(near, true, strict=True):
+            assert ours.kl is not None
+            assert sure.kl is not None
+            assert sure.kl_sd is not None
+            assert sure.metric.low is not None
+            assert sure.metric.high is not None
+            metric.append(abs(ours.metric.value - sure.metric.value) / max((sure.metric.high - sure.metric.low) / 2, 1e-9))
+            kl.append(abs(ours.kl - sure.kl) / (1.96 * sure.kl_sd))
+        rows += [
+            row(f"{setting.title}: {precision}, change of the {name} in half intervals, largest of 4 (bar 1)", max(found), "")
+            for name, found in (("metric", metric), ("KL", kl))
+        ]
+    return rows
 
 
 def screening(setting: Setting) -> list[Row]:
@@ -249,10 +282,13 @@ def other(scheme: Scheme | None) -> Scheme:
     return SCHEMES[1] if scheme is None else SCHEMES[(SCHEMES.index(scheme) + 1) % len(SCHEMES)]
 
 
-def relative(first: Observation, second: Observation) -> float:
-    """Norm of the difference of all logits over their norm."""
-    a, b = (torch.cat([each.logits for each in found.predictions]).double() for found in (first, second))
-    return float((a - b).norm() / b.norm())
+def logits_of(found: Observation) -> torch.Tensor:
+    return torch.cat([each.logits for each in found.predictions])
+
+
+def relative(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Norm of the difference over the second's norm."""
+    return float((first.double() - second.double()).norm() / second.double().norm())
 
 
 if __name__ == "__main__":

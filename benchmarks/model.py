@@ -1,7 +1,7 @@
 """Whole models: ours on packed kernels against torch's bfloat16, its dynamic int8, torchao, onnxruntime and OpenVINO at 4 bits.
 
-One thread, CPU time, the least of interleaved rounds. The demos' sentences and text at 1x16 and 8x128 tokens, 1 and 8 images, and the language
-model token by token behind 64 tokens. ``pip install --no-deps --target FOLDER torchao onnxruntime openvino`` and ``PYTHONPATH=FOLDER`` add the rivals that torch
+One thread, CPU time, the least of interleaved rounds. The demos' sentences and text at 1x16 and 8x128 tokens, 1 and 8 images, a clip of speech with
+its transcript, and the language model token by token behind 64 tokens. ``pip install --no-deps --target FOLDER torchao onnxruntime openvino`` and ``PYTHONPATH=FOLDER`` add the rivals that torch
 does not have; what is missing is left out with a word.
 """
 
@@ -29,7 +29,7 @@ BEST = "W4A8"
 BASE = "torch bfloat16"
 EXACT = "torch float32"
 PROMPT, STEPS = 64, 8
-CASES = ("sentiment 1x16", "sentiment 8x128", "vision 1", "vision 8", "lm 1x16", "lm 8x128", "lm decoding")
+CASES = ("sentiment 1x16", "sentiment 8x128", "vision 1", "vision 8", "speech 1", "lm 1x16", "lm 8x128", "lm decoding")
 PEAKS = ("sentiment 8x128", "lm decoding")
 SAMPLES = 200
 MANY = 16
@@ -46,9 +46,9 @@ class Case:
 
 def case_of(name: str, loaded: models.LoadedModel, task: tasks.Task) -> Case:
     demo, _, shape = name.partition(" ")
-    if demo == "vision":
-        pixels = torch.cat([batch.inputs["pixel_values"] for batch in _first(task, 8)])
-        return Case(demo, {"pixel_values": pixels[: int(shape)]})
+    if demo in ("vision", "speech"):
+        inputs = next(_first(task, 8)).inputs
+        return Case(demo, {name: tensor[: int(shape)] for name, tensor in inputs.items()})
     rows, length = (1, PROMPT + STEPS) if shape == "decoding" else map(int, shape.split("x"))
     ids = real_tokens(task, rows * length).reshape(rows, length)
     if shape == "decoding":
