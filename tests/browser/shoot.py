@@ -86,6 +86,14 @@ def layered(theme: str = "light", layer: int = 6, beside: int | None = None, **m
         return shown.state(theme=theme) | {"tab": "Layer"}
 
 
+def coloured(theme: str = "light", by: str = "sensitivity", blocks: int = 6) -> dict[str, Any]:
+    """The plan coloured by a number."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Rich(rich_study(Path(folder), blocks)).edited()
+        shown.do("color_by", id=by)
+        return shown.state(theme=theme)
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -117,6 +125,11 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
         for theme in ("light", "dark")
         for width in (1280, 900, 620)
     },
+    "coloured_light_1280": (1280, coloured, {}),
+    "coloured_dark_1280": (1280, partial(coloured, "dark", "outliers"), DARK),
+    "coloured_light_620": (620, partial(coloured, by="reach"), {}),
+    "coloured_deep_1280": (1280, partial(coloured, blocks=32), {}),
+    "coloured_deep_dark_1280": (1280, partial(coloured, "dark", "kurtosis", 60), DARK),
     "rich_deep_1280": (1280, partial(rich, blocks=32), {}),
     "rich_deep_dark_900": (900, partial(rich, "dark", 32), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},

@@ -12,10 +12,11 @@ const SCROLL_ABOVE = 48;
 
 /**
  * @param {any} grid  the trait `grid`
+ * @param {() => string} quantity  what the cells are coloured by, for those who can't see it
  * @returns {{el: HTMLElement, cells: Map<string, any>, lines: string[][], turned: boolean, order: string[][]}}
  *   `order` is the matrix of layers as it is drawn (empty string: a gap), for arrows and rectangles
  */
-export function buildGrid(grid) {
+export function buildGrid(grid, quantity) {
   const turned = grid.blocks.length > TURN_ABOVE;
   const place = new Map(grid.cells.map((cell) => [`${cell.block}\n${cell.column}`, cell]));
   const find = (block, column) => place.get(`${block.id}\n${column.id}`);
@@ -44,7 +45,7 @@ export function buildGrid(grid) {
     return columns.map((column) => {
       const spec = at(row, column);
       if (!spec) { line.append(h("span", { role: "gridcell", class: "gap", "aria-disabled": "true" })); return ""; }
-      const cell = createCell(spec);
+      const cell = createCell(spec, { quantity });
       cells.set(spec.layer, { ...spec, view: cell });
       line.append(cell.el);
       return spec.layer;
@@ -54,12 +55,12 @@ export function buildGrid(grid) {
 }
 
 /** The row under the grid: embeddings and whatever has no place in a block; what is kept as it is comes hatched. */
-export function buildOther(grid) {
+export function buildOther(grid, quantity) {
   const cells = new Map();
   const el = h("div", { class: "pd-extra", role: "group", "aria-label": "Other layers" }, h("span", { class: "name", text: "Other" }));
   for (const spec of grid.other ?? []) {
     if (spec.fixed) { el.append(h("span", { class: "pd-cell fixed", title: spec.title }, h("span", { class: "fit", text: spec.label }))); continue; }
-    const cell = createCell({ layer: spec.layer, label: spec.label }, { prefix: spec.label, role: "button" });
+    const cell = createCell({ layer: spec.layer, label: spec.label }, { prefix: spec.label, role: "button", quantity });
     cells.set(spec.layer, { ...spec, block: null, column: null, view: cell });
     el.append(cell.el);
   }

@@ -28,6 +28,7 @@ from paredown.specs import (
     TraceEstimate,
 )
 from paredown_widgets.choices import Handle, SchemeChoices, Value, also_changed, layer_choices
+from paredown_widgets.colors import COLORS
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
@@ -39,10 +40,6 @@ from paredown_widgets.metric_fit import MetricFit, fit_metric
 from paredown_widgets.rankings import Rankings, key, rank
 from paredown_widgets.schemes import bits_of, is_simple
 
-COLORS = {
-    "bits": "Bits", "sparsity": "Sparsity", "rank": "Rank", "sensitivity": "Sensitivity", "bytes": "Bytes", "output_error": "Output error", "trace": "Trace",
-    "top_eigenvalue": "λmax", "negative_share": "Negative curvature",
-}  # fmt: skip
 _CURVATURE = (TraceEstimate, EigenvalueEstimate, SpectralDensity, QuadraticFit)
 
 

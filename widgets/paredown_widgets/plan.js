@@ -42,10 +42,25 @@ export function createPlan(ctx) {
   const matching = () => all().filter((cell) => link.matches(cell));
   const cellOf = (event) => event.target.closest?.(".pd-cell[data-layer]");
 
+  /** The colouring's name and unit. */
+  function quantity() {
+    const { color_options: known, color_by: id, legend: bar } = ctx.get("plan") ?? {};
+    return [known?.find((one) => one.id === id)?.label, bar?.unit].filter(Boolean).join(", ");
+  }
+
+  /** The quantities under their heads, or in one list where they have none. */
+  function drawColours(options, chosen) {
+    const draw = (parent, list) => keyed(parent, list, (one) => one.id, (one) => h("option", { value: one.id }), (node, one) => text(node, one.label));
+    const heads = [...new Set(options.map((one) => one.group ?? ""))];
+    if (heads.length < 2) draw(colour, options);
+    else keyed(colour, heads, (head) => `group ${head}`, (head) => h("optgroup", { label: head }), (node, head) => draw(node, options.filter((one) => one.group === head)));
+    if (colour.value !== chosen) colour.value = chosen ?? "";
+  }
+
   function build(grid) {
     drawn = grid;
-    built = buildGrid(grid);
-    const other = buildOther(grid);
+    built = buildGrid(grid, quantity);
+    const other = buildOther(grid, quantity);
     cells = new Map([...built.cells, ...other.cells]);
     // One width of labels for both grids, so that their cells stand in line.
     const longest = Math.max(...(built.turned ? grid.columns : grid.blocks).map((line) => String(line.label).length), 0);
@@ -87,8 +102,9 @@ export function createPlan(ctx) {
   function drawMarks(states) {
     for (const [name, word] of Object.entries(NAMES)) {
       const example = Object.values(states).find((cell) => cell[name])?.[name];
-      show(words[name], example);
-      attr(kinds[name], "hidden", !example || !built?.turned);
+      const printed = example && (built?.turned || !board.classList.contains("amounts"));
+      show(words[name], printed);
+      attr(kinds[name], "hidden", !printed || !built?.turned);
 const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`];
       if (words[name].textContent !== parts.join("")) words[name].replaceChildren(...(parts.length > 1 ? [h("b", { text: parts[0] }), parts[1]] : parts));
     }
@@ -190,14 +206,17 @@ const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`
       if (ready && grid !== drawn && JSON.stringify(grid) !== JSON.stringify(drawn)) build(grid);
       link.settle();
       for (const [layer, { view }] of cells) view.update(plan.cells?.[layer]);
-      keyed(colour, plan.color_options ?? [], (option) => option.id, (option) => h("option", { value: option.id }), (node, option) => text(node, option.label));
-      if (colour.value !== plan.color_by) colour.value = plan.color_by ?? "";
+      drawColours(plan.color_options ?? [], plan.color_by);
+      attr(colour, "title", plan.color_title || null);
+      const amounts = Object.values(plan.cells ?? {}).some((cell) => cell.value);
+      board.classList.toggle("amounts", amounts);
       attr(undo, "disabled", !plan.can_undo);
       attr(redo, "disabled", !plan.can_redo);
       attr(undo, "title", plan.undo_label ? `Undo ${plan.undo_label} (Ctrl Z)` : "Undo (Ctrl Z)");
       attr(redo, "title", "Redo (Ctrl Shift Z)");
       const bar = plan.legend ?? {};
       text(scale.name, (plan.color_options ?? []).find((option) => option.id === plan.color_by)?.label);
+      show(scale.name, !amounts || !toolbar.rich); // the list above names it too
       text(scale.low, bar.low);
       text(scale.high, [bar.high, bar.unit].filter(Boolean).join("\u00a0"));
       drawMarks(plan.cells ?? {});
