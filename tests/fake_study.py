@@ -13,8 +13,10 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import fake_curvature
+import fake_outcomes
 import fake_profiles
 from paredown.record import Record
 from paredown.search import Problem, allocate
@@ -26,11 +28,16 @@ from paredown.specs import (
     Measurement,
     Metric,
     ModelInfo,
+    Outcomes,
     Plan,
     Scheme,
+    Shown,
     StudyConfig,
 )
 from paredown.store import Store
+
+if TYPE_CHECKING:
+    from paredown.evaluation.paired import Compared
 
 SCHEMES = ("int2g64", "int3g64", "int4g64", "int5g64", "int6g64", "int8g64")
 RICH = (
@@ -183,6 +190,9 @@ class FakeStudy:
         self.hessian_share = hessian_share
         self.timed = timed
         self.busy_elsewhere = False
+        self.hostile = hostile
+        self.answered = True
+        self.unanswered: set[str] = set()  # digests of plans whose answers were not kept
         self.asked: list[CurvatureRequest] = []
         self.exported: list[tuple[Plan, Path]] = []
         self._thread: threading.Thread | None = None
@@ -244,6 +254,25 @@ class FakeStudy:
 
         threading.Thread(target=work, daemon=True).start()
         return plan
+
+    def outcomes(self, plan: Plan | None = None) -> Outcomes | None:
+        """None in a study of an earlier version, `answered` False, and for `unanswered` plans."""
+        record = self.record()
+        measured = record.baseline if plan is None else record.measurements.get(plan.digest)
+        if measured is None or not self.answered or (plan is not None and plan.digest in self.unanswered):
+            return None
+        return fake_outcomes.outcomes(record.plans[measured.plan_digest], measured, self.shown())
+
+    def shown(self) -> tuple[Shown, ...]:
+        return tuple(fake_outcomes.samples(N, hostile=self.hostile)) if self.answered else ()
+
+    def compare(self, one: Plan, other: Plan | None = None) -> Compared:
+        from paredown.evaluation.paired import compare_samples
+
+        first, second = self.outcomes(one), self.outcomes(other)
+        assert first is not None
+        assert second is not None
+        return compare_samples(first, second, metric=self.info.metric, higher_is_better=self.info.higher_is_better)
 
     def estimate(self, request: CurvatureRequest) -> None:
         self.asked.append(request)

@@ -260,7 +260,8 @@ def test_the_still_picture_is_well_formed_and_holds_every_point(model: ExplorerM
 
 def test_every_message_of_the_contract_has_a_handler() -> None:
     contract = """run pause resume cancel budget select scheme bits sparsity rank step cycle lock undo redo reset measure fill load_plan filter color_by order x y
-    spectrum_mode spectrum_matrix sensitivity estimate copy_python export dismiss_error theme opened png"""
+    spectrum_mode spectrum_matrix sensitivity estimate copy_python export dismiss_error theme opened png
+    compare_add compare_remove compare_measure flips more_flips hear copy_flips"""
     assert set(HANDLERS) == set(contract.split())
 
 

@@ -23,6 +23,7 @@ _STYLES = (
     "spectrum",
     "layer",
     "search",
+    "compare",
     "narrow",
 )
 """In cascade order: later sheets may refine earlier ones."""

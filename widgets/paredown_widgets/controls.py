@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from paredown.specs import CurvatureRequest, Plan, Scheme
+from paredown.specs import CurvatureRequest, Outcomes, Plan, Scheme, Shown
 from paredown.store import Store
+
+if TYPE_CHECKING:
+    from paredown.evaluation.paired import Compared
 
 
 class StudyLike(Protocol):
@@ -55,6 +58,18 @@ class StudyLike(Protocol):
 
     def measure(self, schemes: Mapping[str, Scheme]) -> Plan:
         """Queue a plan; what is measured arrives in the store."""
+        ...
+
+    def outcomes(self, plan: Plan | None = None) -> Outcomes | None:
+        """What a plan did to each held-out sample, the original where None; None where that was not kept."""
+        ...
+
+    def shown(self) -> Sequence[Shown]:
+        """The held-out samples as a person sees them, in the order of the outcomes."""
+        ...
+
+    def compare(self, one: Plan, other: Plan | None = None) -> Compared:
+        """Two measured plans, sample by sample."""
         ...
 
     def estimate(self, request: CurvatureRequest) -> Any:

@@ -22,6 +22,7 @@ const ICONS = {
   check: [["path", { d: "M3 8.5 6.5 12 13 4.5" }]],
   reset: [["path", { d: "M3 8a5 5 0 1 0 1.6-3.7M3 3v2.5h2.5" }]],
   close: [["path", { d: "M4 4l8 8M12 4l-8 8" }]],
+  plus: [["path", { d: "M8 3v10M3 8h10" }]],
   right: [["path", { d: "M6 3.5 10.5 8 6 12.5" }]],
   left: [["path", { d: "M10 3.5 5.5 8l4.5 4.5" }]],
 };

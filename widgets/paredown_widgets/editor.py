@@ -79,6 +79,11 @@ class PlanEditor:
         return self._swap(self._redo, self._undo)
 
     @property
+    def steps(self) -> tuple[_Step, ...]:
+        """The steps that lead here, the oldest first."""
+        return tuple(self._undo)
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is a step to go back to."""
         return bool(self._undo)

@@ -8,6 +8,9 @@
 import { createBanner } from "./banner.js";
 import { createBudget } from "./budget.js";
 import { attr, h, mark, show, text } from "./dom.js";
+import { createCompare } from "./compare.js";
+import { createCompareLayers } from "./compare_layers.js";
+import { createFlips } from "./flips.js";
 import { createFront } from "./front.js";
 import { createHeader } from "./header.js";
 import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
@@ -103,6 +106,10 @@ function render({ model, el }) {
   const layer = createLayer(ctx);
   const budget = createBudget(ctx);
   const banner = createBanner(ctx);
+  const compare = createCompare(ctx);
+  const compareLayers = createCompareLayers(ctx);
+  const flips = createFlips(ctx);
+  ctx.link.on("hover", compareLayers.light);
   const history = createHistory(ctx);
   const rankings = createRankings(ctx);
   const interactions = createInteractions(ctx);
@@ -111,13 +118,14 @@ function render({ model, el }) {
   const views = {
     overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
     layer: { label: "Layer", el: layer.el },
+    compare: { label: "Compare", el: h("div", { class: "pd-view pd-compare", role: "tabpanel", "aria-label": "Compare" }, compare.el, compareLayers.el, flips.el) },
     search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el, rankings.el, interactions.el) },
     log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
   };
   // A layer's page is opened from wherever the layer stands: twice clicked, or Enter on its cell.
   let wanted;
   ctx.open = (name) => { if (!ctx.link.selection.includes(name)) ctx.link.select([name]); wanted = name; tabs.open("layer"); wanted = undefined; layer.focus(); };
-  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); if (id === "layer") layer.opened(wanted); if (id === "search") emit({ type: "opened", id }); });
+  const tabs = createTabs(views, (id) => { if (id === "log") log.opened(); if (id === "layer") layer.opened(wanted); if (id === "search" || id === "compare") emit({ type: "opened", id }); });
   for (const view of [views.overview, views.search]) {
     view.el.addEventListener("dblclick", (event) => { const name = event.target.closest("[data-layer]")?.dataset.layer; if (name) ctx.open(name); });
   }
@@ -129,7 +137,7 @@ function render({ model, el }) {
   tabs.open("overview");
 
   const charts = [sensitivity, front, spectrum, layer, layer.spectrum, interactions];
-  const panels = [header, runline, banner, budget, plan, summary, history, rankings, log, foot, ...charts];
+  const panels = [header, runline, banner, budget, plan, summary, compare, compareLayers, flips, history, rankings, log, foot, ...charts];
   const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
   const unkey = createKeys(ctx, { root, header, plan, summary });
 
@@ -183,7 +191,7 @@ function render({ model, el }) {
 
   return () => {
     closed = true;
-    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
+    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => flips.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
     host.remove();
   };
 }

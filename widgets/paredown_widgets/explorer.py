@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 from paredown.errors import ParedownError
 from paredown.specs import Plan, Scheme, StudyConfig
 from paredown_widgets import numbers, picture, run
+from paredown_widgets.compare_table import compare_plans, flips_table
+from paredown_widgets.comparison import Kind
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.figures.heat_map import heat_map
@@ -193,6 +195,32 @@ class Explorer:
                 y = {"accuracy": "metric", "loss": "loss"}.get(name, "kl")
                 built = front.view(self.model, y, "seconds" if name == "latency" else "bytes")["figure"]
         return go.Figure(paper(built))
+
+    def compare(self, *plans: Plan | Mapping[str, Scheme | str] | str) -> pd.DataFrame:
+        """Hold up to three plans against the one in your hands, as the view Compare does, which then shows them.
+
+        Args:
+            *plans: Plans, {layer: scheme}, or first digits of a plan's digest; none keeps those that are compared already.
+
+        Returns:
+            One row a plan, A is `Explorer.plan`: size, metric, KL, loss, flipped answers, and paired changes with standard error and 95 %
+            interval. What was not measured is predicted, and `measured` says so.
+
+        Raises:
+            ParedownError: If there are more than three, or one is unknown.
+        """
+        return compare_plans(self.model, plans)
+
+    def flips(self, kind: Kind = "any") -> pd.DataFrame:
+        """The held-out samples that the compared plans answer otherwise than the original, with what they were asked.
+
+        Args:
+            kind: ``any`` change, newly ``wrong``, or newly ``right``.
+
+        Raises:
+            ParedownError: If no answers are known; measure a plan first.
+        """
+        return flips_table(self.model, kind)
 
     # -- the run
 

@@ -10,6 +10,7 @@ from paredown.errors import ParedownError
 from paredown.specs import CurvatureRequest, Plan, Scheme, Sparsity
 from paredown_widgets import curvature, layer, sensitivities
 from paredown_widgets.choices import HANDLES, Handle, Value
+from paredown_widgets.compare_messages import COMPARISONS, add
 from paredown_widgets.exports import as_python, export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
 
@@ -232,6 +233,9 @@ def _load_plan(model: ExplorerModel, message: Message) -> None:
     plan = model.record.plans.get(digest)
     if plan is None:
         raise ParedownError(f"this study has no plan {digest}; reload the page")
+    if message.get("shift"):
+        add(model, digest)
+        return
     bits = model.uniform_bits(digest)
     model.load(plan.schemes, f"load W{bits}" if bits else f"load plan {digest[:6]}")
 
@@ -259,6 +263,11 @@ def _opened(model: ExplorerModel, message: Message) -> None:
         if name in model.editor.schemes:
             model.opened = name
             model.selection = model.selection or list(model.editor.widened([name]))
+        model.changed()
+        return
+    if message["id"] == "compare":
+        model.comparison.opened = True
+        model.comparison.hurry(model)
         model.changed()
         return
     model.searching = True
@@ -296,6 +305,7 @@ def _ignore(model: ExplorerModel, message: Message) -> None:
 
 
 HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
+    **COMPARISONS,
     "run": _run,
     "pause": _pause,
     "resume": _resume,

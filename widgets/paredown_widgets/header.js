@@ -56,7 +56,7 @@ export function createHeader(ctx) {
 }
 
 /** Write to the clipboard; where the page may not (http, some frames), through a selected text field. */
-async function toClipboard(code) {
+export async function toClipboard(code) {
   try { await navigator.clipboard.writeText(code); return true; } catch { /* the older way below */ }
   const field = h("textarea", { style: "position:fixed;opacity:0", "aria-hidden": "true" });
   field.value = code;

@@ -70,6 +70,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     interactions = traitlets.Dict().tag(sync=True)
     layer = traitlets.Dict().tag(sync=True)
     layer_spectrum = traitlets.Dict().tag(sync=True)
+    compare = traitlets.Dict().tag(sync=True)
+    flips = traitlets.Dict().tag(sync=True)
     log = traitlets.Dict().tag(sync=True)
     export = traitlets.Dict().tag(sync=True)
     clipboard = traitlets.Dict().tag(sync=True)

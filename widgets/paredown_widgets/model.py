@@ -29,6 +29,7 @@ from paredown.specs import (
 )
 from paredown_widgets.choices import Handle, SchemeChoices, Value, also_changed, layer_choices
 from paredown_widgets.colors import COLORS
+from paredown_widgets.comparison import Comparison
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.editor import PlanEditor
 from paredown_widgets.filtering import matching
@@ -82,6 +83,7 @@ class ExplorerModel(param.Parameterized):
         self.front_by_seconds: FrontLine | None = None  # where every candidate was timed
         self.history = History()
         self.rankings: Rankings | None = None
+        self.comparison = Comparison()
         self.searching = False  # whether somebody has opened the view of the search
         self.paging = False  # whether somebody has opened a layer's page
         self.opened = ""  # the layer that was picked last: whose page it is
@@ -163,6 +165,7 @@ class ExplorerModel(param.Parameterized):
                 self._settle()
             if self.searching:
                 self.rank()
+            self.comparison.hurry(self)
         self.changed()
         return True
 
@@ -378,6 +381,7 @@ class ExplorerModel(param.Parameterized):
         """After an edit: everything that follows from the plan."""
         self.touched = True
         self._settle()
+        self.comparison.hurry(self)
         self.changed()
 
     def load(self, schemes: Mapping[str, Scheme], label: str) -> None:

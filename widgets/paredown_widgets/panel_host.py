@@ -49,6 +49,8 @@ class ExplorerPane(AnyWidgetComponent):
     interactions = param.String(default="{}")
     layer = param.String(default="{}")
     layer_spectrum = param.String(default="{}")
+    compare = param.String(default="{}")
+    flips = param.String(default="{}")
     log = param.String(default="{}")
     export = param.String(default="{}")
     clipboard = param.String(default="{}")

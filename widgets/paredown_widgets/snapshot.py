@@ -5,7 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from paredown_widgets import budget, exports, handles, head, history, interactions, layer, log, plan, rankings, run, sensitivity, summary, what_if
+from paredown_widgets import (
+    budget,
+    compare,
+    exports,
+    flips,
+    handles,
+    head,
+    history,
+    interactions,
+    layer,
+    log,
+    plan,
+    rankings,
+    run,
+    sensitivity,
+    summary,
+    what_if,
+)
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.model import ExplorerModel
 
@@ -28,6 +45,8 @@ VIEWS: dict[str, Callable[[ExplorerModel], Any]] = {
     "interactions": interactions.view,
     "layer": layer.view,
     "layer_spectrum": layer.spectra,
+    "compare": compare.view,
+    "flips": flips.view,
     "log": log.view,
     "export": exports.view,
     "clipboard": lambda model: model.clipboard,
@@ -41,6 +60,7 @@ _CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
     "spectrum": spectrum.key,
     "layer": layer.key,
     "layer_spectrum": layer.spectra_key,
+    "flips": flips.key,
     "rankings": lambda model: (model.rankings and model.rankings.key, model.record.sensitivity_complete),
     "interactions": lambda model: (id(model.record.interactions), model.config, tuple(model.labels)),
 }
