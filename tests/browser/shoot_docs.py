@@ -1,11 +1,13 @@
-"""The pictures of the README: python tests/browser/shoot_docs.py STUDY writes docs/explorer_light.png and docs/explorer_dark.png.
+"""The pictures of the README: python tests/browser/shoot_docs.py STUDY writes docs/explorer_light.png, docs/explorer_dark.png and docs/explorer.webp.
 
 They show the real app on a copy of a finished study: two layers selected, one locked, a few edits since the last
 measurement. The run's minute must have reached the Hessian of both layers; `paredown curvature STUDY --seconds 60` gives it another.
+The moving one is made of screenshots too, one after each gesture; its plan is really measured.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -13,12 +15,13 @@ import tempfile
 from importlib import import_module
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 FLAGS = import_module("browser.harness").FLAGS
-served = import_module("explorer_latency").served
+served = import_module("explorer").served
 WIDTH, MARGIN, SCALE = 1280, 12, 1.5
 
 
@@ -36,6 +39,13 @@ def main(study: Path) -> None:
                 shoot(browser, address, theme, picture)
                 squeeze(picture)
                 print(f"{picture.relative_to(ROOT)}: {picture.stat().st_size / 1e3:.0f} kB")
+        copy = Path(folder) / "moving" / study.name
+        shutil.copytree(study, copy)
+        (copy / "explorer.json").unlink(missing_ok=True)
+        with served(copy) as address:
+            moving = ROOT / "docs" / "explorer.webp"
+            film(browser, address, moving)
+            print(f"{moving.relative_to(ROOT)}: {moving.stat().st_size / 1e3:.0f} kB")
         browser.close()
 
 
@@ -59,6 +69,49 @@ def shoot(browser: Browser, address: str, theme: str, picture: Path) -> None:
     page.get_by_role("radio", name="Hessian").click()
     calm(page)
     page.locator(".pd").screenshot(path=picture)
+    page.close()
+
+
+def film(browser: Browser, address: str, picture: Path) -> None:
+    """A plan taken in hand, filled, measured, and held against a uniform one."""
+    page = browser.new_page(viewport={"width": WIDTH + 2 * MARGIN, "height": 900}, color_scheme="light")
+    page.goto(address, timeout=120_000)
+    page.locator("[data-chart=front][data-draws]").wait_for(timeout=60_000)
+    frames: list[tuple[Image.Image, int]] = []
+
+    def take(milliseconds: int) -> None:
+        page.wait_for_timeout(400)
+        frames.append((Image.open(io.BytesIO(page.locator(".pd").screenshot())).convert("RGB"), milliseconds))
+
+    cell = page.locator(".pd-grid [role=gridcell]")
+    take(1500)
+    cell.nth(16).click()
+    take(800)
+    for key in "56":
+        page.keyboard.press(key)
+        take(600)
+    page.keyboard.press("l")
+    take(800)
+    budget = page.get_by_role("textbox", name="Budget")
+    budget.fill("13.50")
+    budget.press("Enter")
+    take(1000)
+    page.get_by_role("button", name="Fill the rest").click()
+    take(1300)
+    page.get_by_role("button", name="Measure", exact=True).click()
+    take(1000)
+    page.locator(".pd-panel .pd-chip", has_text="held-out").wait_for(timeout=120_000)
+    take(2000)
+    cell.nth(16).click()
+    page.keyboard.press("Enter")
+    take(2500)
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Add plan").click()
+    take(700)
+    page.get_by_role("menuitem").first.click()
+    take(2500)
+    first, *others = [frame for frame, _ in frames]
+    first.save(picture, save_all=True, append_images=others, duration=[each for _, each in frames], loop=0, quality=80, method=6)
     page.close()
 
 
