@@ -107,7 +107,7 @@ def our_turns(weight: Tensor, scheme: str, precision: Precision, copies: int, is
     for _ in range(copies - 1):
         other = copy.copy(first)
         other.tensors = {name: tensor.clone() for name, tensor in first.tensors.items()}
-        other._struct = other._make_struct()
+        other._take_struct()
         made.append(other)
     return [lambda x, w=w: w.linear(x, precision=precision) for w in made], first.bytes
 

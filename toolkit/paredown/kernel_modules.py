@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paredown.errors import ParedownError
-from paredown.kernels import Kernel, linear, prepare
+from paredown.kernels import Kernel, prepare
 from paredown.kernels.backends import ACTIVATIONS, Backend, GpuBackend
 from paredown.kernels.cpu.weight import Activation, Precision
 from paredown.kernels.dispatch import Ours
@@ -77,7 +77,7 @@ class KernelLinear(KernelModule):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        return linear(input, self.kernel, self.bias, self.activation)
+        return self.kernel.multiply(input, self._parameters["bias"], self.activation)
 
 
 class KernelEmbedding(KernelModule):

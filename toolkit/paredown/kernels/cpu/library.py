@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from ctypes import POINTER, c_char_p, c_int32, c_int64, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -26,14 +27,8 @@ class WeightStruct(ctypes.Structure):
     )
 
 
-class CallStruct(ctypes.Structure):
-    """``Call`` of ``src/abi.h``."""
-
-    _fields_ = (
-        *((name, c_void_p) for name in ("x", "y", "bias")),
-        *((name, c_int64) for name in ("tokens", "stride")),
-        *((name, c_int32) for name in ("x_type", "y_type", "precision", "largest", "activation", "threads", "isa", "reserved")),
-    )
+CALL = struct.Struct("@PPPqqiiiiiiii")
+"""``Call`` of ``src/abi.h``, to be packed: a third of the time that a ctypes structure takes, which small products feel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +61,8 @@ class Library:
         dll.pd_isas.restype = c_int64
         dll.pd_isa_name.argtypes, dll.pd_isa_name.restype = (c_int64,), c_char_p
         dll.pd_isa_supported.argtypes = dll.pd_isa_bf16.argtypes = (c_int64,)
-        dll.pd_linear.argtypes, dll.pd_linear.restype = (POINTER(WeightStruct), POINTER(CallStruct)), None
+        dll.pd_linear.argtypes, dll.pd_linear.restype = (c_void_p, c_char_p), None
+        self.linear = dll.pd_linear
         dll.pd_pack_dense.argtypes, dll.pd_pack_dense.restype = (c_void_p, c_int64, c_int64, c_int64, c_int32, c_void_p), None
         dll.pd_pack_sparse.argtypes = (c_void_p, c_void_p, c_int64, c_int64, c_int64, c_int32, c_void_p, c_void_p, c_void_p)
         dll.pd_pack_sparse.restype = c_int64

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.kernels.cpu.gather import checked_ids
-from paredown.kernels.cpu.library import CallStruct, Isa, Library, WeightStruct, load
+from paredown.kernels.cpu.library import CALL, Isa, Library, WeightStruct, load
 from paredown.kernels.grids import code_grid
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods import Quantized
@@ -73,7 +73,7 @@ class KernelWeight:
             self._take_codes(made.numbers, made.mask)
         if made.factors is not None:
             self._take_factors(made.factors)
-        self._struct = self._make_struct()
+        self._take_struct()
 
     @property
     def bytes(self) -> int:
@@ -120,15 +120,18 @@ class KernelWeight:
         if rows.stride(1) != 1 and inputs > 1:
             rows = rows.contiguous()
         y = torch.empty(*x.shape[:-1], out, dtype=x.dtype)
-        if bias is not None:
+        if bias is not None and (bias.dtype is not torch.float32 or not bias.is_contiguous()):
             bias = bias.detach().to(torch.float32).contiguous()
-        call = CallStruct(
-            rows.data_ptr(), y.data_ptr(), None if bias is None else bias.data_ptr(), rows.shape[0], rows.stride(0),
-            _DTYPES[x.dtype], _DTYPES[x.dtype], _PRECISIONS[precision], (1 << (input_bits - 1)) - 1, _ACTIVATIONS[activation],
-            torch.get_num_threads(), self.isa.index, 0,
-        )  # fmt: skip
         if y.numel():
-            self._library.dll.pd_linear(ctypes.byref(self._struct), ctypes.byref(call))
+            kind = _DTYPES[x.dtype]
+            self._library.linear(
+                self._address,
+                CALL.pack(
+                    rows.data_ptr(), y.data_ptr(), 0 if bias is None else bias.data_ptr(), rows.shape[0], rows.stride(0),
+                    kind, kind, _PRECISIONS[precision], (1 << (input_bits - 1)) - 1, _ACTIVATIONS[activation],
+                    torch.get_num_threads(), self.isa.index, 0,
+                ),
+            )  # fmt: skip
         return y
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -199,12 +202,15 @@ class KernelWeight:
         fill = torch.nn.functional.pad(rows, (0, 0, 0, -len(rows) % BLOCK))
         return fill.reshape(-1, BLOCK, rows.shape[1]).transpose(1, 2).contiguous()
 
-    def _make_struct(self) -> WeightStruct:
+    def _take_struct(self) -> None:
+        """Point the C structure to the tensors; again where they are others."""
+
         def wide(name: str) -> int:
             return int(name in self.tensors and self.tensors[name].dtype is torch.float32)
 
         pointers = (self.tensors[name].data_ptr() if name in self.tensors else None for name in _POINTERS)
-        return WeightStruct(*self.shape, self.groups, self.group, self.rank, self.bits, wide("scales"), wide("left"), 0, *pointers)
+        self._struct = WeightStruct(*self.shape, self.groups, self.group, self.rank, self.bits, wide("scales"), wide("left"), 0, *pointers)
+        self._address = ctypes.addressof(self._struct)
 
     def __copy__(self) -> KernelWeight:
         """With the same instruction set."""
@@ -218,7 +224,7 @@ class KernelWeight:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what only this process has."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_library", "_struct", "isa")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_library", "_struct", "_address", "isa")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Take up the fastest instruction set of the machine that reads it."""
@@ -228,7 +234,7 @@ class KernelWeight:
         self.__dict__.update(state)
         self._library: Library = library
         self.isa: Isa = library.isa()
-        self._struct = self._make_struct()
+        self._take_struct()
 
 
 _POINTERS = ("codes", "scales", "zeros", "table", "masks", "offsets", "left", "right")

@@ -140,43 +140,53 @@ INLINE float gelu(float v) {  // erfc after Abramowitz and Stegun, 7.1.26, to 1.
 INLINE float silu(float v) { return v / (1 + exponential(-v)); }
 INLINE float gelu_tanh(float v) { return v / (1 + exponential(-1.59576912f * (v + 0.044715f * v * v * v))); }
 
-INLINE void activate(int32_t activation, float* v) {  // one block of 16
+inline void activate(int32_t activation, float* v, int64_t count) {  // many, so that the long chains of several overlap
   switch (activation) {
-    case GELU: for (int i = 0; i < 16; i++) v[i] = gelu(v[i]); break;
-    case GELU_TANH: for (int i = 0; i < 16; i++) v[i] = gelu_tanh(v[i]); break;
-    case SILU: for (int i = 0; i < 16; i++) v[i] = silu(v[i]); break;
-    case RELU: for (int i = 0; i < 16; i++) v[i] = v[i] < 0 ? 0 : v[i]; break;
+    case GELU: for (int64_t i = 0; i < count; i++) v[i] = gelu(v[i]); break;
+    case GELU_TANH: for (int64_t i = 0; i < count; i++) v[i] = gelu_tanh(v[i]); break;
+    case SILU: for (int64_t i = 0; i < count; i++) v[i] = silu(v[i]); break;
+    case RELU: for (int64_t i = 0; i < count; i++) v[i] = v[i] < 0 ? 0 : v[i]; break;
     default: break;
   }
 }
 
+INLINE void write(const float* from, int64_t rows, const Call& call, int64_t place) {  // of one block
+  if (call.y_type == FLOAT32) {
+    if (rows == BLOCK) memcpy((float*)call.y + place, from, 64);
+    else memcpy((float*)call.y + place, from, (size_t)rows * 4);
+    return;
+  }
+  uint16_t sixteen[16];
+  if (call.y_type == BFLOAT16) for (int i = 0; i < 16; i++) sixteen[i] = to_bf16(from[i]);
+  else for (int i = 0; i < 16; i++) sixteen[i] = to_half(from[i]);
+  memcpy((uint16_t*)call.y + place, sixteen, (size_t)rows * 2);
+}
+
+constexpr int64_t FINISHED = 8;  // tokens at once
+
 // Adds what the factors correct and the bias, activates, and writes [count tokens, blocks of rows].
 inline void finish(const Weight& w, const Call& call, int64_t block, int64_t blocks, const float* ranks, int64_t count, int64_t first, float* results) {
-  for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
-    const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
-    float bias[16] = {};
-    if (call.bias) memcpy(bias, call.bias + row, (size_t)rows * 4);
-    const Floats b = load(bias);
-    for (int64_t m = 0; m < count; m++) {
-      float* from = results + (m * blocks + r) * BLOCK;
-      Floats v = load(from);
-      for (int64_t i = 0; i < w.rank; i++) {
-        const int64_t at = ((block + r) * w.rank + i) * BLOCK;
-        v = fma(w.wide_factors ? load((const float*)w.left + at) : load_half((const uint16_t*)w.left + at), set(ranks[m * w.rank + i]), v);
+  for (int64_t start = 0; start < count; start += FINISHED) {
+    const int64_t end = start + FINISHED < count ? start + FINISHED : count;
+    for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
+      const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
+      float bias[16] = {};
+      if (call.bias) memcpy(bias, call.bias + row, (size_t)rows * 4);
+      const Floats b = load(bias);
+      for (int64_t m = start; m < end; m++) {
+        float* from = results + (m * blocks + r) * BLOCK;
+        Floats v = load(from);
+        for (int64_t i = 0; i < w.rank; i++) {
+          const int64_t at = ((block + r) * w.rank + i) * BLOCK;
+          v = fma(w.wide_factors ? load((const float*)w.left + at) : load_half((const uint16_t*)w.left + at), set(ranks[m * w.rank + i]), v);
+        }
+        store(from, add(v, b));
       }
-      store(from, add(v, b));
-      activate(call.activation, from);
-      const int64_t place = (first + m) * w.rows + row;
-      if (call.y_type == FLOAT32) {
-        if (rows == BLOCK) memcpy((float*)call.y + place, from, 64);
-        else memcpy((float*)call.y + place, from, (size_t)rows * 4);
-      } else {
-        uint16_t* to = (uint16_t*)call.y + place;
-        uint16_t sixteen[16];
-        if (call.y_type == BFLOAT16) for (int i = 0; i < 16; i++) sixteen[i] = to_bf16(from[i]);
-        else for (int i = 0; i < 16; i++) sixteen[i] = to_half(from[i]);
-        memcpy(to, sixteen, (size_t)rows * 2);
-      }
+    }
+    activate(call.activation, results + start * blocks * BLOCK, (end - start) * blocks * BLOCK);
+    for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
+      const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
+      for (int64_t m = start; m < end; m++) write(results + (m * blocks + r) * BLOCK, rows, call, (first + m) * w.rows + row);
     }
   }
 }
