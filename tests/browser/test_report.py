@@ -60,6 +60,14 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         page.get_by_role("radio", name="Table").click()
         page.get_by_role("button", name="Trace").click()
         eventually(lambda: page.locator(".pd-spectable [aria-sort=descending]").inner_text().startswith("Trace"))
+        # the page of a layer, by a double click and then by the arrows
+        page.locator(".pd-grid [role=gridcell]").nth(4).dblclick()
+        heading = page.get_by_role("tabpanel", name="Layer").get_by_role("heading", level=2).first
+        eventually(lambda: heading.inner_text() == "Block 0 fc1")
+        page.keyboard.press("ArrowRight")
+        eventually(lambda: heading.inner_text() == "Block 0 fc2")
+        assert page.locator(".pd-schemes tr[aria-current]").count() == 1
+        eventually(lambda: points(page, "ordinary", "layer-inputs") > 0)
         # what it can't do it says
         page.get_by_role("button", name="Copy as Python").click()
         eventually(lambda: "saved report" in page.locator(".pd-banner").inner_text())

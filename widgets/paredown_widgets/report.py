@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown_widgets import _assets, curvature, sensitivities, sensitivity
+from paredown_widgets import _assets, curvature, layer, sensitivities, sensitivity
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.handlers import handle
@@ -97,6 +97,7 @@ def record(model: ExplorerModel) -> dict[str, Any]:
         "sensitivities": kinds,
         "colors": colors,
         "spectra": _spectra(model),
+        "pages": _pages(model),
         "groups": model.editor.groups,
         "plans": _plans(model),
     }
@@ -118,6 +119,17 @@ def _spectra(model: ExplorerModel) -> dict[str, Any]:
         model.selection = []
     handle(model, {"type": "spectrum_matrix", "id": "auto"})
     return spectra
+
+
+def _pages(model: ExplorerModel) -> dict[str, Any]:
+    """The page of each layer; its spectrum is among the spectra."""
+    model.paging = True
+    pages: dict[str, Any] = {}
+    for name in model.labels:
+        model.selection, model.opened = [name], name
+        pages[name] = layer.view(model)
+    model.selection, model.paging = [], False
+    return pages
 
 
 def _plans(model: ExplorerModel) -> dict[str, Any]:
