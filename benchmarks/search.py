@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2", help="of the calibration data; comma separated")
     parser.add_argument("--plans", type=int, default=32, help="plans that refinement tries for each budget")
     parser.add_argument("--generations", type=int, default=30, help="of EvoPress at each budget, whose authors take 150; 0 leaves it out")
+    parser.add_argument("--evolved-bits", help="budgets at which EvoPress runs, which takes longest; all where not given")
     parser.add_argument(
         "--rivals", default="random," + ",".join(DRIVERS), help="besides HAWQ, additive and uniform; some have environments of their own"
     )
@@ -171,6 +172,7 @@ def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -
             yield case.found(f"{name}, bits × sparsity × rank", bits, "bits alone", ours, theirs, note=note)
         return
     others = case.rivals(list(budgets.values()))
+    evolved_bits = [float(bits) for bits in (arguments.evolved_bits or arguments.bits).split(",")]
     for bits, budget in budgets.items():
         best = search.best(budget)
         assert best is not None
@@ -187,15 +189,17 @@ def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -
             against["uniform"] = (uniform[0].schemes, "")
         for rival, (plan, note) in against.items():
             yield case.found(name, bits, rival, ours, case.held_out(plan), note=note)
-        if arguments.generations:
-            spent, plan = case.evolved(budget, bits, arguments.generations)
-            theirs, note = case.held_out(plan), f"{arguments.generations} of its authors' 150 generations"
-            ran = history[-1][0] / len(budgets)
-            yield case.found(name, bits, "EvoPress", ours, theirs, tokens=(ran, spent), note=note)
-            early = [(tokens / len(budgets), at[budget]) for tokens, at in history if tokens / len(budgets) <= TENTH * spent and at[budget]]
-            if early:
-                rival = "EvoPress, ours stopped at a tenth of its tokens"
-                yield case.found(name, bits, rival, case.held_out(early[-1][1]), theirs, tokens=(early[-1][0], spent), note=note)
+    for bits in evolved_bits if arguments.generations else ():
+        budget, best = budgets[bits], search.best(budgets[bits])
+        assert best is not None
+        spent, plan = case.evolved(budget, bits, arguments.generations)
+        theirs, note = case.held_out(plan), f"{arguments.generations} of its authors' 150 generations"
+        ran = history[-1][0] / len(budgets)
+        yield case.found(name, bits, "EvoPress", case.held_out(best.schemes), theirs, tokens=(ran, spent), note=note)
+        early = [(tokens / len(budgets), at[budget]) for tokens, at in history if tokens / len(budgets) <= TENTH * spent and at[budget]]
+        if early:
+            rival = "EvoPress, ours stopped at a tenth of its tokens"
+            yield case.found(name, bits, rival, case.held_out(early[-1][1]), theirs, tokens=(early[-1][0], spent), note=note)
 
 
 class Case:
