@@ -11,6 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import state as states
+from browser.compared import Compared, as_pictures, as_sounds, compared_study
 from browser.harness import View, launched
 from browser.rich import Rich, refined_study, rich_study
 
@@ -94,6 +95,19 @@ def coloured(theme: str = "light", by: str = "sensitivity", blocks: int = 6) -> 
         return shown.state(theme=theme)
 
 
+def compared(theme: str = "light", media: str = "", blocks: int = 6, edited: bool = False) -> dict[str, Any]:
+    """Three plans side by side; `edited`: a fourth one, and the plan in the hands is not measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Compared(compared_study(Path(folder), blocks=blocks))
+        if media:
+            return {"picture": as_pictures, "sound": as_sounds}[media](shown, theme)
+        if edited:
+            shown.do("compare_add", digest=shown.uniform(4))
+            shown.do("bits", layers=[shown.names[3]], bits=8)
+            shown.model.comparison.work(shown.model)
+        return shown.state(theme=theme) | {"tab": "Compare"}
+
+
 Q, K, V = (states.name(1, role) for role in "qkv")
 VIEWS: dict[str, dict[str, Any]] = {
     "ggn": {"matrix": "ggn"}, "one": {"layers": [states.name(4, "fc2")]}, "one_ggn": {"layers": [states.name(4, "fc2")], "matrix": "ggn"}, "three": {"layers": [Q, K, V]},
@@ -130,6 +144,14 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "coloured_light_620": (620, partial(coloured, by="reach"), {}),
     "coloured_deep_1280": (1280, partial(coloured, blocks=32), {}),
     "coloured_deep_dark_1280": (1280, partial(coloured, "dark", "kurtosis", 60), DARK),
+    "compare_light_1280": (1280, compared, {}),
+    "compare_dark_1280": (1280, partial(compared, "dark", edited=True), DARK),
+    "compare_900": (900, compared, {}),
+    "compare_620": (620, compared, {}),
+    "compare_dark_620": (620, partial(compared, "dark", edited=True), DARK),
+    "compare_pictures_1280": (1280, partial(compared, media="picture"), {}),
+    "compare_sounds_dark_1280": (1280, partial(compared, "dark", media="sound"), DARK),
+    "compare_deep_1280": (1280, partial(compared, blocks=32), {}),
     "rich_deep_1280": (1280, partial(rich, blocks=32), {}),
     "rich_deep_dark_900": (900, partial(rich, "dark", 32), DARK),
     **{f"spec_{name}_1280": (1280, partial(curved, **choice), {}) for name, choice in VIEWS.items()},

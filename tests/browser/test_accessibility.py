@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SCREENS = (
     "light_1280", "dark_1280", "light_620", "deep_1280", "idle_1280", "failed_1280", "failed_dark_900", "rich_light_1280", "rich_dark_620",
-    "refined_dark_1280", "search_light_1280", "search_dark_620", "layer_light_1280", "layer_dark_620", "coloured_light_1280", "coloured_deep_dark_1280", "spec_table_1280", "spec_all_dark_900",
+    "refined_dark_1280", "search_light_1280", "search_dark_620", "compare_light_1280", "compare_dark_620", "compare_pictures_1280", "compare_sounds_dark_1280", "layer_light_1280", "layer_dark_620", "coloured_light_1280", "coloured_deep_dark_1280", "spec_table_1280", "spec_all_dark_900",
 )  # fmt: skip
 
 

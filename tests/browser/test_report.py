@@ -43,8 +43,14 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         # a click on a measured point shows that plan
         before = grid(page)
         click_point(page, "uniform", 0)
-        eventually(lambda: len(set(grid(page))) == 1)
-        assert grid(page) != before
+        eventually(lambda: grid(page) != before and len(set(grid(page))) == 1)
+        # plans side by side, and the answers that flipped
+        page.get_by_role("tab", name="Compare").click()
+        assert page.locator(".pd-metrics thead .name").all_inner_texts()[0] == "recorded plan"
+        eventually(lambda: page.locator(".pd-flips tbody tr").count() > 1)
+        page.get_by_role("radio", name="Newly right").click()
+        eventually(lambda: page.locator(".pd-flips td[data-kind=right]").count() > 0)
+        page.get_by_role("tab", name="Overview").click()
         # the other quantities of the front
         page.get_by_role("radio", name="Accuracy").click()
         eventually(lambda: "Accuracy" in page.locator("[data-chart=front]").inner_text())

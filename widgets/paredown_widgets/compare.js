@@ -88,7 +88,7 @@ export function createCompare(ctx) {
         });
       keyed(notices, view.notices ?? [], (words) => words, (words) => h("li", { text: words }), () => {});
       show(notices, (view.notices ?? []).length);
-      text(foot, plans.length === 1 ? "Add a plan to hold against this one: Shift click on a point of the front, or Add plan." : view.foot);
+      text(foot, plans.length === 1 ? (ctx.get("offline") ? "" : "Add a plan to hold against this one: Shift click on a point of the front, or Add plan.") : view.foot);
       show(foot, plans.length);
     },
   };

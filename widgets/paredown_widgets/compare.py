@@ -39,7 +39,7 @@ def view(model: ExplorerModel) -> Json:
         "foot": RULE if len(entries) > 1 else "",
         "notices": notices(model, entries),
         "layers": compare_layers.view(model, entries),
-        "add": offered(model) if len(entries) < len(LETTERS) else [],
+        "add": offered(model) if len(entries) < len(LETTERS) and not model.offline else [],
         "empty": "" if entries else "Plans can be compared once the model's layers are known.",
     }
 
@@ -68,7 +68,7 @@ def _head(model: ExplorerModel, entry: Entry) -> Json:
         if again
         else "",
         "why": "It was measured by an earlier version, which kept no answers: measure it again to see flipped answers" if again else "",
-        "removable": entry.letter != "A",
+        "removable": entry.letter != "A" and not model.offline,
     }
 
 

@@ -94,7 +94,10 @@ class Comparison:
         """The plan in the user's hands, then the others; none before the layers are known."""
         if model.plan is None:
             return []
-        chosen = [("this plan", model.plan), *((name_of(model, plan), plan) for digest in self.added if (plan := self.find(model, digest)))]
+        chosen = [
+            ("recorded plan" if model.offline else "this plan", model.plan),
+            *((name_of(model, plan), plan) for digest in self.added if (plan := self.find(model, digest))),
+        ]
         return [
             Entry(letter, plan, name, measured := model.record.measurements.get(plan.digest), self._of(plan.digest, measured))
             for letter, (name, plan) in zip(LETTERS, chosen, strict=False)
@@ -115,6 +118,17 @@ class Comparison:
         self.added = (*self.added, plan.digest)
         self.rows = PAGE
         return LETTERS[len(self.added)]
+
+    def begin(self, model: ExplorerModel, like: Comparison | None = None) -> None:
+        """Compare what another explorer compares, or else the measured uniform plan of the nearest size."""
+        self.opened = True
+        if like is not None:
+            self.added, self._pinned = like.added, dict(like._pinned)
+        size, measured = model.plan.bytes if model.plan else 0, model.measured_plans()
+        uniform = [digest for digest in measured if model.uniform_bits(digest) is not None]
+        if not self.added and uniform:
+            self.added = (min(uniform, key=lambda digest: abs(measured[digest].bytes - size)),)
+        self.work(model)
 
     def remove(self, digest: str) -> None:
         """Take a plan out again; the letters behind it move up."""

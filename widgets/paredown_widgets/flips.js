@@ -56,8 +56,9 @@ export function createFlips(ctx) {
       note.update(rows.length ? "" : state.empty || "Reading the answers …");
       show(frame, rows.length);
       text(count, state.count);
+      attr(count, "title", state.count || null);
       kinds.update(state.kinds ?? [], state.kind);
-      show(copy, rows.length);
+      show(copy, rows.length && !ctx.get("offline"));
       show(foot, state.more);
       text(more.lastChild, `Show ${Math.min(state.page ?? 50, state.more ?? 0)} more`);
       text(left, `${state.more} not shown`);

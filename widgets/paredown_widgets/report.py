@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown_widgets import _assets, curvature, layer, sensitivities, sensitivity
+from paredown_widgets import _assets, curvature, flips, layer, sensitivities, sensitivity
+from paredown_widgets.comparison import KINDS
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.handlers import handle
@@ -59,6 +60,7 @@ def render_report(study: StudyLike, model: ExplorerModel | None = None) -> str:
         offline.load(model.editor.schemes, "")
         offline.locked = list(model.locked)
         offline.editor.locked = set(model.editor.locked)
+    offline.comparison.begin(offline, None if model is None else model.comparison)
     recorded = record(offline)
     title = f"{recorded['state']['head']['model']}, {recorded['state']['head']['task']}"
     template = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
@@ -91,6 +93,7 @@ def record(model: ExplorerModel) -> dict[str, Any]:
         colors[option["id"]] = {"legend": colored["legend"], "color": {name: cell["color"] for name, cell in colored["cells"].items()}}
     handle(model, {"type": "color_by", "id": "bits"})
     return {
+        "flips": _flips(model),
         "state": state,
         "fronts": fronts,
         "front_plans": plans,
@@ -101,6 +104,16 @@ def record(model: ExplorerModel) -> dict[str, Any]:
         "groups": model.editor.groups,
         "plans": _plans(model),
     }
+
+
+def _flips(model: ExplorerModel) -> dict[str, Any]:
+    """The first flipped answers of each kind."""
+    views: dict[str, Any] = {}
+    for kind in KINDS:
+        handle(model, {"type": "flips", "id": kind})
+        views[kind] = flips.view(model)
+    handle(model, {"type": "flips", "id": "any"})
+    return views
 
 
 def _spectra(model: ExplorerModel) -> dict[str, Any]:
