@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +22,10 @@ class Timed:
 
     bench: Bench
 
-    def __call__(self) -> Callable[[Plan], float]:
-        """Open it; plans are answered with CPU seconds."""
+    def __call__(self) -> Callable[[Plan], tuple[float, int]]:
+        """Open it; plans are answered with CPU seconds, and the most bytes that this process has held by then."""
         work = self.bench()
-        return lambda plan: spent(lambda: work(plan))[0]
+        return lambda plan: (spent(lambda: work(plan))[0], 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def nothing() -> Callable[[Any], None]:

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from _rows import options, row, show, spent
 from _timed_work import Timed, nothing
 from paredown.executors import Executor, Workers, executor
 from paredown.search import Problem, Refinement
-from paredown.specs import Plan, Scheme, StudyConfig
+from paredown.specs import Event, Plan, Scheme, StudyConfig
 from paredown.study import Study
 from paredown.study.arrays import MappedArrays
 from paredown.study.bench import Bench
@@ -46,26 +46,26 @@ class Costs:
         seconds: By the clock, for all plans.
         evaluations: CPU seconds of each plan, in its worker.
         driver: CPU seconds of a plan in the driver.
+        peak_bytes: Most that a worker held at once, libraries and model included.
     """
 
     seconds: float
     evaluations: Sequence[float]
     driver: float
+    peak_bytes: int
 
 
 def main() -> None:
     parser = options(__doc__ or "")
     parser.add_argument("--demo", default="demo:sentiment")
     parser.add_argument("--samples", type=int, default=128, help="held-out samples of an evaluation")
-    parser.add_argument("--plans", type=int, default=24)
+    parser.add_argument("--plans", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--workers", default="{}", help="what stands for so many workers, such as ray:{}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        few = {"calibration_samples": 16, "budgets": (3.0,), "hessian_seconds": 0}  # what is measured here is no study
-        study = Study(folder, StudyConfig(arguments.demo, arguments.demo, SCHEMES, held_out_samples=arguments.samples, **few))
-        study.run()
+        study = priced(folder, arguments.demo, arguments.samples)
         session, problem = study.session(), study.problem()
         assert problem is not None
         plans = drawn(session, arguments.plans)
@@ -90,6 +90,7 @@ def main() -> None:
         row("the same, each worker with a core of its own (bar 1.6 x)", core[2], "1/s", core[1], better="more"),
         row("a plan: CPU time in its worker", 1e3 / core[1], "ms"),
         row("a plan: CPU time in the driver", 1e3 * driver, "ms"),
+        row("a worker: peak memory", max(costs.peak_bytes for each in found.values() for costs in each) / 1e6, "MB"),
         row("an empty job there and back, by the clock", 1e3 * there_and_back(arguments.workers), "ms"),
     ]
     rows += [row(f"search: a round of {width} plans, CPU time", 1e3 * seconds, "ms") for width, seconds in searches.items()]
@@ -110,6 +111,18 @@ def main() -> None:
     show("Workers", rows, arguments.json)
 
 
+def priced(folder: str, demo: str, samples: int) -> Study:
+    """A study that was stopped when plans were to be measured."""
+    study = Study(folder, StudyConfig(demo, demo, SCHEMES, calibration_samples=16, held_out_samples=samples, hessian_seconds=0))
+
+    def stop(event: Event) -> None:
+        if event.kind == "front":
+            study.cancel()
+
+    study.run(stop)
+    return study
+
+
 def drawn(session: Session, count: int) -> list[Plan]:
     """Plans of the schemes that are offered, drawn."""
     draw = random.Random(0)
@@ -123,12 +136,13 @@ def drawn(session: Session, count: int) -> list[Plan]:
 
 
 def measured(workers: str, count: int, session: Session, arrays: MappedArrays, plans: Sequence[Plan]) -> Costs:
-    """All plans, after each worker has prepared its weights."""
+    """All plans, after each worker has prepared its weights: it has run the uniform plans."""
+    uniform = [replace(plans[0], schemes=dict.fromkeys(plans[0].schemes, Scheme.parse(scheme))) for scheme in SCHEMES]
     with closing(executor(Workers.parse(workers), lambda load: Timed(Bench.of(session, load)), arrays, arrays.names)) as pool:
-        through(pool, list(plans) * count)
+        through(pool, uniform * count)
         cpu, started = time.process_time(), time.monotonic()
-        evaluations = through(pool, plans)
-        return Costs(time.monotonic() - started, evaluations, (time.process_time() - cpu) / len(plans))
+        evaluations, peaks = zip(*through(pool, plans), strict=True)
+        return Costs(time.monotonic() - started, evaluations, (time.process_time() - cpu) / len(plans), max(peaks))
 
 
 def through(pool: Executor[Any, Any], jobs: Sequence[Any]) -> list[Any]:

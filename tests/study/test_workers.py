@@ -9,7 +9,7 @@ import pytest
 
 from paredown.errors import ParedownError
 from paredown.executors import processes
-from paredown.specs import Measurement, Scheme, StudyConfig
+from paredown.specs import Measurement, Scheme, StudyConfig, Trial
 from paredown.study import Study
 from paredown.study.arrays import MappedArrays
 from paredown.study.bench import Bench
@@ -128,3 +128,14 @@ def test_the_number_of_workers_is_checked_before_anything_is_done(alone):
     with pytest.raises(ParedownError, match="expected workers as a number of processes such as 2"):
         alone.run(workers="many")
     assert len(alone.store.events()) == before
+
+
+def test_refinement_tries_the_same_plans_with_the_same_losses_in_workers(config, tmp_path):
+    config = dataclasses.replace(config, schemes=("int2g64sym", "int4g64sym"), budgets=(2.5,), refine_plans=4, search_samples=4)
+    tried = []
+    for workers in (None, 2):
+        study = Study(tmp_path / str(workers), config)
+        study.run(workers=workers)
+        tried.append(({(trial.plan_digest, trial.start): trial.losses for trial in study.store.payloads(Trial)}, figures(study)))
+    assert len(tried[0][0]) > 4
+    assert tried[0] == tried[1]

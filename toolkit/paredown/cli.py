@@ -116,8 +116,11 @@ def run(
     ] = None,
     interactions: Annotated[
         int,
-        typer.Option(help="Plans that may be run on the search split for what pairs of layers lose together, at 4 bits; 0 leaves it out."),
+        typer.Option(help="Plans that may be run on the search split for what pairs of layers lose together; 0 leaves it out."),
     ] = 0,
+    interaction_scheme: Annotated[
+        str | None, typer.Option(help="What the layers of a pair get. [default: the width nearest to 4 bits]")
+    ] = None,
     search: Annotated[int | None, typer.Option(help="Samples of the search split. [default: as many as are held out]")] = None,
     workers: Annotated[
         str | None,
@@ -152,6 +155,7 @@ def run(
         search_samples=search,
         scores=_scores(scores),
         interactions=interactions,
+        interaction_scheme=interaction_scheme,
         kv_cache_bits=kv_cache_bits,  # pyright: ignore[reportArgumentType]  (checked there)
         seed=seed,
     )

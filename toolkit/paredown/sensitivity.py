@@ -161,7 +161,7 @@ class _Bench:
             if self.scores:
                 changes.append(error)
             note = made.note
-            size = float(error.double().square().sum())
+            size = float(error.square().sum(dtype=torch.float64))
             if scheme.criterion in FITS_GRADIENTS and self.half is None:
                 note = "; ".join(
                     filter(None, (note, f"priced too low, on the {len(self.units)} samples that the kept weights are fitted to"))

@@ -23,7 +23,7 @@ CHUNK_BYTES = 256_000_000
 BLOCK_BYTES = 8_000_000
 """The same where they are only reduced to numbers: few enough to stay in the cache."""
 
-FORM_BYTES = 2_400_000
+FORM_BYTES = 1_200_000
 """The same where some output rows of a few samples are multiplied with changes of the weight."""
 
 FORM_SAMPLES = 4
