@@ -171,19 +171,20 @@ def there_and_back(workers: str) -> float:
 
 
 def search_seconds(problem: Problem, width: int) -> float:
-    """Median CPU seconds of a round of the search, answered by the additive model with noise."""
+    """CPU seconds of the search for a round of plans, from the proposal to the last answer, given by the additive model with noise."""
     budgets = np.linspace(1.1 * problem.smallest_bytes, 0.6 * problem.largest_bytes, 6)
-    search = Refinement(problem, list(budgets), np.ones(8), plans=2 * width, width=width)
-    draw, rounds = np.random.default_rng(0), []
+    search = Refinement(problem, list(budgets), np.ones(128), plans=2 * width, width=width)
+    draw, parts, rounds = np.random.default_rng(0), [], 0
     while True:
         seconds, requests = spent(search.ask)
         if not requests:
-            return float(np.median(rounds[1:]))  # the first are the plans that it begins with
+            return sum(parts[1:]) / rounds  # the first are the plans that it begins with
+        rounds += bool(parts) and requests[0].start == 0
         for request in requests:
             loss = problem.predict(request.schemes).loss_increase or 0.0
             values = loss * np.exp(draw.normal(0, 0.1, request.stop - request.start))
             seconds += spent(lambda request=request, values=values: search.tell(request, values))[0]
-        rounds.append(seconds)
+        parts.append(seconds)
 
 
 def simulated(evaluations: Sequence[float], driver: float, search: float, width: int, workers: int) -> float:
