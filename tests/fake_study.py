@@ -24,12 +24,14 @@ from paredown.specs import (
     KEEP,
     Candidate,
     CurvatureRequest,
+    ExportFormat,
     LayerRef,
     Measurement,
     Metric,
     ModelInfo,
     Outcomes,
     Plan,
+    Priority,
     Scheme,
     Shown,
     StudyConfig,
@@ -195,6 +197,9 @@ class FakeStudy:
         self.unanswered: set[str] = set()  # digests of plans whose answers were not kept
         self.asked: list[CurvatureRequest] = []
         self.exported: list[tuple[Plan, Path]] = []
+        self.waiting: list[Plan] = []
+        self.serving = threading.Event()
+        self.serving.set()
         self._thread: threading.Thread | None = None
         self._cancel = threading.Event()
         self._go = threading.Event()
@@ -245,15 +250,33 @@ class FakeStudy:
 
     def measure(self, schemes: Mapping[str, Scheme]) -> Plan:
         plan = self.plan(schemes, "user")
+        self.waiting.append(plan)
+        threading.Thread(target=self._measure_next, daemon=True).start()
+        return plan
 
-        def work() -> None:
-            time.sleep(self.pause_each)
+    def _measure_next(self) -> None:
+        """One plan that waits, once `serving` is set."""
+        self.serving.wait()
+        time.sleep(self.pause_each)
+        if self.waiting:
+            plan = self.waiting.pop(0)
             self.store.append("user", "measure", "plan", payload=[plan])
             self.store.append("user", "measure", "measurement", done=1, total=1, payload=[measurement(plan)])
             self.store.append("user", "measure", "finished", message="done")
 
-        threading.Thread(target=work, daemon=True).start()
-        return plan
+    @property
+    def queued(self) -> tuple[Plan, ...]:
+        return tuple(self.waiting)
+
+    def hasten(self, digest: str) -> None:
+        self.waiting.sort(key=lambda plan: plan.digest != digest)
+
+    def withdraw(self, digest: str) -> None:
+        self.waiting = [plan for plan in self.waiting if plan.digest != digest]
+
+    def prioritise(self, low_bytes: int, high_bytes: int) -> None:
+        record = self.record()
+        self.store.append(record.run, record.stage, "progress", payload=[Priority(low_bytes, high_bytes)])
 
     def outcomes(self, plan: Plan | None = None) -> Outcomes | None:
         """None in a study of an earlier version, `answered` False, and for `unanswered` plans."""
@@ -284,9 +307,14 @@ class FakeStudy:
 
         threading.Thread(target=work, daemon=True).start()
 
-    def export(self, plan: Plan, folder: Path) -> int:
+    def export(self, plan: Plan, folder: Path, *, export_format: ExportFormat | None = None) -> int:
         self.exported.append((plan, folder))
         return plan.bytes
+
+    def refusals(self, plan: Plan, *, export_format: ExportFormat | None = None) -> tuple[object, ...]:
+        from paredown.export.compressed_tensors import check_layers  # imports torch, which no other test of the explorer needs
+
+        return check_layers(self.layers, plan) if export_format == "compressed-tensors" else ()
 
     def plan(self, schemes: Mapping[str, Scheme], found_by: str) -> Plan:
         predicted = self.problem().predict(schemes)

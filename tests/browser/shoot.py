@@ -31,7 +31,7 @@ def failed() -> dict[str, Any]:
         "share": 0.5,
     }
     state["run"]["stages"] = [s | {"state": "done" if i < 2 else "now" if i == 2 else "todo"} for i, s in enumerate(state["run"]["stages"])]
-    state["budget"] |= {"bytes": 9_200_000, "text": "9.20", "verdict": "1.12 MB over", "kind": "over"}
+    state["budget"] |= {"amount": 9.2, "text": "9.20", "verdict": "1.12 MB over", "kind": "over"}
     state["front"] = states.front("kl")
     state["sensitivity"]["rows"].sort(key=lambda row: -row["value"])
     for row in state["sensitivity"]["rows"]:

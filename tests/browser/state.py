@@ -163,16 +163,18 @@ def minilm(**changes: Any) -> dict[str, Any]:
             "can": ["pause", "cancel"],
         },
         "budget": {
-            "bytes": 11_000_000,
+            "amount": 11.0,
             "text": "11.00",
             "unit": "MB",
-            "smallest": 6_140_000,
-            "largest": 24_500_000,
+            "units": [{"id": "MB", "label": "MB"}, {"id": "bits", "label": "bits a weight"}, {"id": "ms", "label": "ms a token"}],
+            "digits": 2,
+            "smallest": 6.14,
+            "largest": 24.5,
             "ticks": [
-                {"label": f"W{bits}", "text": f"{size / 1e6:.3g} MB", "bytes": size}
-                for bits, size in ((2, 6_950_000), (3, 9_810_000), (4, 12_700_000), (8, 24_100_000))
+                {"label": f"W{bits}", "text": f"{size:.3g} MB", "amount": size}
+                for bits, size in ((2, 6.95), (3, 9.81), (4, 12.7), (8, 24.1))
             ],
-            "plan_bytes": 10_320_000,
+            "plan": 10.32,
             "plan_text": "10.3 MB",
             "verdict": "0.68 MB under",
             "kind": "under",
@@ -355,13 +357,13 @@ def idle(**changes: Any) -> dict[str, Any]:
     state["run"]["stages"] = [stage | {"state": "todo"} for stage in state["run"]["stages"]]
     state["head"] |= {"baseline": "–"}
     state["budget"] = {
-        "bytes": None,
+        "amount": None,
         "text": "",
         "unit": "MB",
         "smallest": None,
         "largest": None,
         "ticks": [],
-        "plan_bytes": None,
+        "plan": None,
         "verdict": "",
         "kind": "none",
     }

@@ -211,10 +211,10 @@ def test_dragging_the_budget_follows_at_once_and_sends_at_most_twenty_a_second(s
     expect(shown.page.locator(".verdict b")).to_have_text(re.compile("over"))
     shown.page.mouse.up()
     seconds = (shown.page.evaluate("performance.now()") - started) / 1000
-    sent = [message["bytes"] for message in shown.messages("budget")]
+    sent = [message["amount"] for message in shown.messages("budget")]
     assert 2 <= len(sent) <= 20 * seconds + 3
     assert sent == sorted(sent, reverse=True)
-    assert float(shown.page.get_by_label("Budget", exact=True).locator("input").input_value()) == pytest.approx(sent[-1] / 1e6, abs=0.006)
+    assert float(shown.page.get_by_label("Budget", exact=True).locator("input").input_value()) == pytest.approx(sent[-1], abs=0.006)
     assert shown.messages("select") == []
 
 
@@ -222,16 +222,16 @@ def test_budget_by_keys_and_typed(shown: View) -> None:
     thumb = shown.page.get_by_role("slider")
     thumb.focus()
     thumb.press("ArrowRight")
-    assert shown.last("budget")["bytes"] == 11_100_000
+    assert shown.last("budget")["amount"] == 11.1
     expect(thumb).to_have_attribute("aria-valuetext", re.compile(r"11\.10 MB, 0\.78.MB under"))
     thumb.press("Home")
     shown.page.wait_for_timeout(80)
-    assert shown.last("budget")["bytes"] == 6_140_000
+    assert shown.last("budget")["amount"] == 6.14
     field = shown.page.locator(".pd-budget input")
     field.fill("9.2")
     field.press("Enter")
-    assert shown.last("budget")["bytes"] == 9_200_000
+    assert shown.last("budget")["amount"] == 9.2
     expect(shown.page.locator(".verdict b")).to_have_text("1.12\u00a0MB over")
     field.fill("nonsense")
     field.press("Enter")
-    assert shown.last("budget")["bytes"] == 9_200_000
+    assert shown.last("budget")["amount"] == 9.2

@@ -93,9 +93,9 @@ def test_export_menu_greys_out_what_is_refused(shown: View) -> None:
     shown.page.get_by_role("menuitem", name="Plan as JSON").click()
     assert shown.messages("export") == [{"type": "export", "target": "plan"}]
     shown.set("export", states.minilm()["export"] | {"status": "Written to exports/plan.json", "kind": "ok"})
-    expect(shown.page.locator(".pd-menu .status")).to_have_text("Written to exports/plan.json")
+    expect(shown.page.locator(".pd-menu.wide .status")).to_have_text("Written to exports/plan.json")
     shown.page.mouse.click(640, 500)
-    expect(shown.page.locator(".pd-menu")).to_be_hidden()
+    expect(shown.page.locator(".pd-menu.wide")).to_be_hidden()
 
 
 def test_failure_shows_cause_remedy_and_log(shown: View) -> None:

@@ -16,7 +16,14 @@ SCHEMES = ("int2g64sym", "int3g64sym", "int4g64sym", "int8g64sym")
 @pytest.fixture
 def study_of(llama, austen):
     config = StudyConfig(
-        model=llama.id, task="austen", schemes=SCHEMES, budgets=(2.5, 3.0, 3.5), hessian_seconds=0, refine_plans=0, search_samples=16, seed=3
+        model=llama.id,
+        task="austen",
+        schemes=SCHEMES,
+        budgets=(2.5, 3.0, 3.5),
+        hessian_seconds=0,
+        refine_plans=0,
+        search_samples=16,
+        seed=3,
     )
     return lambda folder, **changes: Study(folder, dataclasses.replace(config, **changes), model=llama, task=austen)
 
@@ -88,7 +95,7 @@ def test_a_wish_is_taken_up_by_the_refinement_and_again_where_it_goes_on(study_o
     assert record.state == "done"
     taken = [each for each in whole.store.payloads(Priority) if each.round is not None]
     assert len(taken) == 1
-    stopped, record = run(tmp_path / "stopped", stop_at=14)
+    _, record = run(tmp_path / "stopped", stop_at=14)
     assert record.state == "cancelled"
     again = study_of(tmp_path / "stopped", refine_plans=12)
     assert again.run().state == "done"

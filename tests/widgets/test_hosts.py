@@ -76,7 +76,7 @@ def test_a_click_changes_python_and_comes_back_as_one_message(model: ExplorerMod
     eventually(lambda: len(wire.states) == 1)
     time.sleep(0.3)
     (state,) = wire.states
-    assert {"plan", "summary", "budget", "front", "seq"} <= set(state)
+    assert {"plan", "summary", "budget", "front_plan", "seq"} <= set(state)
     assert not {"grid", "what_if", "head", "log"} & set(state)  # what did not change does not travel
     widget.close()
 

@@ -140,7 +140,7 @@ def test_measuring_puts_the_plan_where_it_is_found_again(tmp_path: Path) -> None
 def test_a_locked_layer_may_make_the_budget_impossible(model: ExplorerModel, hand) -> None:
     hand("bits", layers=list(model.editor.schemes), bits=8)
     hand("lock", layers=list(model.editor.schemes), locked=True)
-    hand("budget", bytes=9_000_000)
+    hand("budget", amount=9.0, unit="MB")
     assert "locked" in hand.refused("fill")
 
 
@@ -152,8 +152,8 @@ def test_a_locked_layer_may_make_the_budget_impossible(model: ExplorerModel, han
         ({"type": "bits", "layers": [Q], "bits": 7}, r"expected one of this study's bits \(2, 3, 4, 5, 6, 8\), got 7"),
         ({"type": "bits", "layers": ["nowhere"], "bits": 4}, "this study has no layer 'nowhere'"),
         ({"type": "bits", "layers": [Q]}, "KeyError"),
-        ({"type": "budget", "bytes": -1}, "positive number of bytes"),
-        ({"type": "budget", "bytes": "lots"}, "ValueError"),
+        ({"type": "budget", "amount": -1, "unit": "MB"}, "positive number of MB"),
+        ({"type": "budget", "amount": "lots", "unit": "MB"}, "ValueError"),
         ({"type": "load_plan", "digest": "none"}, "this study has no plan none"),
         ({"type": "y", "id": "beauty"}, "must be one of"),
         ({"type": "export", "target": "floppy"}, "export target must be one of"),

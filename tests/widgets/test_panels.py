@@ -95,11 +95,11 @@ def test_the_budget_says_under_over_and_impossible(model: ExplorerModel) -> None
         (size - 1_120_000, "over", "1.12 MB over"),
         (1e6, "impossible", "7.58 MB below the smallest"),
     ):
-        handle(model, {"type": "budget", "bytes": value})
+        handle(model, {"type": "budget", "amount": value / 1e6, "unit": "MB"})
         budget = snapshot(model)["budget"]
         assert (budget["kind"], budget["verdict"]) == (kind, verdict.replace(" ", "\N{NO-BREAK SPACE}", 1))
     assert [tick["label"] for tick in budget["ticks"]] == ["W2", "W3", "W4", "W8"]
-    assert budget["ticks"][0]["bytes"] == budget["smallest"]
+    assert budget["ticks"][0]["amount"] == budget["smallest"]
 
 
 def test_the_grid_has_a_cell_for_every_layer(model: ExplorerModel) -> None:
@@ -261,6 +261,7 @@ def test_the_still_picture_is_well_formed_and_holds_every_point(model: ExplorerM
 def test_every_message_of_the_contract_has_a_handler() -> None:
     contract = """run pause resume cancel budget select scheme bits sparsity rank step cycle lock undo redo reset measure fill load_plan filter color_by order x y
     spectrum_mode spectrum_matrix sensitivity estimate copy_python export dismiss_error theme opened png
+    budget_unit go_to preset save_plan forget_plan queue_first queue_remove prioritise copy_figure exports_opened
     compare_add compare_remove compare_measure flips more_flips hear copy_flips"""
     assert set(HANDLERS) == set(contract.split())
 
@@ -273,23 +274,6 @@ def test_the_metric_of_a_prediction_is_read_off_the_measured_plans(model: Explor
     assert fit.at(worst * 2) is None
     values = [fit.at(worst * share) for share in (0.0, 0.1, 0.3, 0.6, 1.0)]
     assert values == sorted(values, key=lambda v: -(v or 0.0))
-
-
-def test_text_copied_as_python_makes_the_same_plan(model: ExplorerModel) -> None:
-    handle(model, {"type": "copy_python"})
-    copied = snapshot(model)["clipboard"]
-    assert copied["n"] == 1
-    names: dict = {}
-
-    class Explorer:
-        def __init__(self, folder: str) -> None:
-            self.folder = folder
-            names["made"] = self
-
-    source = copied["text"].replace("from paredown_widgets import Explorer", "")
-    exec(source, {"Explorer": Explorer})
-    assert names["made"].folder == str(model.study.store.folder)
-    assert {name: str(scheme) for name, scheme in model.plan.schemes.items()} == names["made"].plan
 
 
 def test_export_of_a_plan_as_json_can_be_read_back(tmp_path: Path) -> None:

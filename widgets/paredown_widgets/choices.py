@@ -77,11 +77,11 @@ class SchemeChoices:
     def moved(self, scheme: Scheme, handle: Handle, value: Value) -> Scheme | None:
         """The scheme with a handle at that value that differs least from `scheme`; None where there is none.
 
-        Least: the nearest bits, then sparsity, then rank, then number format and solver.
+        Least: the nearest bits, then sparsity, then rank, then number format and solver; of two alike the first by name.
         """
         at = HANDLES.index(handle)
         fitting = self.places.get(_with(position(scheme), at, value)) or [each for each in self.schemes if position(each)[at] == value]
-        return min(fitting, key=lambda each: _distance(each, scheme), default=None)
+        return min(fitting, key=lambda each: (_distance(each, scheme), str(each)), default=None)
 
     def stepped(self, scheme: Scheme, handle: Handle, by: int) -> Scheme:
         """The next scheme up or down the values that a handle has beside the others; the ends stay."""

@@ -269,15 +269,18 @@ def offered(model: ExplorerModel) -> list[Json]:
     nearest = sorted((digest for digest in measured if digest not in uniform), key=lambda digest: abs(measured[digest].bytes - size))[
         :_MOST_OFFERED
     ]
+    record = model.record.plans  # by digest: working a digest out again takes as long as all the rest of a row
+    by_width = sorted(uniform, key=uniform.__getitem__)
+    by_size = sorted(nearest, key=lambda digest: measured[digest].bytes)
     groups = [
-        ("Uniform", [(name_of(model, plan), plan) for digest in sorted(uniform, key=uniform.__getitem__) if (plan := model.record.plans[digest])]),
-        ("Measured, nearest in size", [(name_of(model, plan), plan) for digest in sorted(nearest, key=lambda digest: measured[digest].bytes) if (plan := model.record.plans[digest])]),
+        ("Uniform", [(digest, name_of(model, record[digest], digest), record[digest]) for digest in by_width]),
+        ("Measured, nearest in size", [(digest, name_of(model, record[digest], digest), record[digest]) for digest in by_size]),
         ("History of this plan", _states(model)),
-    ]  # fmt: skip
+    ]
     return [
         {"label": label, "items": items}
         for label, plans in groups
-        if (items := [_item(model, name, plan) for name, plan in plans if plan.digest not in out])
+        if (items := [_item(model, digest, name, plan) for digest, name, plan in plans if digest not in out])
     ]
 
 
@@ -287,25 +290,25 @@ def plan_of(model: ExplorerModel, digest: str) -> Plan:
     Raises:
         ParedownError: If there is none.
     """
-    states = {plan.digest: plan for _, plan in _states(model)}
+    states = {known: plan for known, _, plan in _states(model)}
     found = model.comparison.find(model, digest) or states.get(digest)
     if found is None:
         raise ParedownError(f"this study has no plan {digest}; open the menu again, the plan may have been edited meanwhile")
     return found
 
 
-def _states(model: ExplorerModel) -> list[tuple[str, Plan]]:
+def _states(model: ExplorerModel) -> list[tuple[str, str, Plan]]:
     """What the plan is and was while it was edited, the latest first."""
     plans = [("This plan as it is now", model.plan)]
     if model.reference is not None and model.measurement() is None:
         plans.append(("Before the edits, measured", model.make_plan(model.reference)))
     plans += [(f"Before: {step.label}", model.make_plan(step.schemes)) for step in model.editor.steps[: -_MOST_EDITS - 1 : -1]]
-    first = {plan.digest: (name, plan) for name, plan in reversed(plans) if plan is not None}
+    first = {digest: (digest, name, plan) for name, plan in reversed(plans) if plan is not None for digest in [plan.digest]}
     return list(reversed(first.values()))
 
 
-def _item(model: ExplorerModel, name: str, plan: Plan) -> Json:
-    m = model.record.measurements.get(plan.digest)
+def _item(model: ExplorerModel, digest: str, name: str, plan: Plan) -> Json:
+    m = model.record.measurements.get(digest)
     words = numbers.size(m.bytes if m else plan.bytes)
     words += (
         f", KL {numbers.quantity(m.kl, m.kl_sd)}"
@@ -314,4 +317,4 @@ def _item(model: ExplorerModel, name: str, plan: Plan) -> Json:
         if m
         else ", predicted"
     )
-    return {"digest": plan.digest, "name": name, "note": words, "measured": m is not None}
+    return {"digest": digest, "name": name, "note": words, "measured": m is not None}

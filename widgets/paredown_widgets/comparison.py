@@ -212,10 +212,11 @@ class Comparison:
         return found if measured is not None and kept is measured else None
 
 
-def name_of(model: ExplorerModel, plan: Plan) -> str:
+def name_of(model: ExplorerModel, plan: Plan, digest: str | None = None) -> str:
     """What a plan is called in a table: by how it was found, where that tells it from others."""
-    bits = model.uniform_bits(plan.digest)
+    digest = digest or plan.digest
+    bits = model.uniform_bits(digest)
     if bits is not None:
         return f"uniform W{bits}"
     head = plan.found_by.partition(",")[0]
-    return head if " " in head else f"plan {plan.digest[:6]}"
+    return head if " " in head else f"plan {digest[:6]}"

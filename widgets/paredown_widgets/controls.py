@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from paredown.specs import CurvatureRequest, Outcomes, Plan, Scheme, Shown
+from paredown.specs import CurvatureRequest, ExportFormat, Outcomes, Plan, Scheme, Shown
 from paredown.store import Store
 
 if TYPE_CHECKING:
@@ -76,6 +76,27 @@ class StudyLike(Protocol):
         """Queue estimates of the true Hessian; they arrive in the store one by one."""
         ...
 
-    def export(self, plan: Plan, folder: Path) -> Any:
-        """Write a compressed-tensors checkpoint; blocks until it is written."""
+    @property
+    def queued(self) -> Sequence[Plan]:
+        """The plans that wait for their measurement, the next one first."""
+        ...
+
+    def hasten(self, digest: str) -> None:
+        """Measure a plan that waits before the others."""
+        ...
+
+    def withdraw(self, digest: str) -> None:
+        """Take back a plan that waits."""
+        ...
+
+    def prioritise(self, low_bytes: int, high_bytes: int) -> None:
+        """Measure, and search for, plans of these sizes first; 0 and 0 for no sizes any more."""
+        ...
+
+    def export(self, plan: Plan, folder: Path, *, export_format: ExportFormat | None = None) -> Any:
+        """Write a checkpoint; blocks until it is written."""
+        ...
+
+    def refusals(self, plan: Plan, *, export_format: ExportFormat | None = None) -> Sequence[object]:
+        """What a format can't hold of a plan, in words, before anything is written."""
         ...

@@ -23,6 +23,10 @@ const ICONS = {
   reset: [["path", { d: "M3 8a5 5 0 1 0 1.6-3.7M3 3v2.5h2.5" }]],
   close: [["path", { d: "M4 4l8 8M12 4l-8 8" }]],
   plus: [["path", { d: "M8 3v10M3 8h10" }]],
+  more: [["path", { d: "M3.5 8h.01M8 8h.01M12.5 8h.01", "stroke-width": 2.2 }]],
+  top: [["path", { d: "M3.5 2.5h9M8 13.5v-8M4.8 8.7 8 5.5l3.2 3.2" }]],
+  grid: [["path", { d: "M2.5 2.5h4v4h-4zM9.5 2.5h4v4h-4zM2.5 9.5h4v4h-4zM9.5 9.5h4v4h-4z" }]],
+  rows: [["path", { d: "M2.5 4h11M2.5 8h11M2.5 12h11" }]],
   right: [["path", { d: "M6 3.5 10.5 8 6 12.5" }]],
   left: [["path", { d: "M10 3.5 5.5 8l4.5 4.5" }]],
 };
@@ -188,7 +192,7 @@ export function segments(label, pick) {
       keyed(el, options, (option) => option.id,
         (option) => h("button", { type: "button", role: "radio", "data-option": option.id }),
         (button, option) => {
-          text(button, option.label);
+          if (option.label) text(button, option.label); // one without words has a sign
           attr(button, "aria-checked", option.id === current ? "true" : "false");
           attr(button, "tabindex", option.id === current ? 0 : -1);
         });

@@ -21,6 +21,7 @@ import { createLayer } from "./layer.js";
 import { createLink } from "./link.js";
 import { createLog } from "./log.js";
 import { createPlan } from "./plan.js";
+import { createQueue } from "./queue.js";
 import { createRankings } from "./rankings.js";
 import { createRunline } from "./runline.js";
 import { createSensitivity } from "./sensitivity.js";
@@ -111,6 +112,7 @@ function render({ model, el }) {
   const flips = createFlips(ctx);
   ctx.link.on("hover", compareLayers.light);
   const history = createHistory(ctx);
+  const queue = createQueue(ctx);
   const rankings = createRankings(ctx);
   const interactions = createInteractions(ctx);
   const log = createLog(ctx);
@@ -119,7 +121,7 @@ function render({ model, el }) {
     overview: { label: "Overview", el: h("div", { class: "pd-view pd-overview", role: "tabpanel", "aria-label": "Overview" }, plan.el, summary.el, front.el, sensitivity.el, spectrum.el) },
     layer: { label: "Layer", el: layer.el },
     compare: { label: "Compare", el: h("div", { class: "pd-view pd-compare", role: "tabpanel", "aria-label": "Compare" }, compare.el, compareLayers.el, flips.el) },
-    search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el, rankings.el, interactions.el) },
+    search: { label: "Search", el: h("div", { class: "pd-view pd-search", role: "tabpanel", "aria-label": "Search" }, history.el, queue.el, rankings.el, interactions.el) },
     log: { label: "Log", el: h("div", { class: "pd-view pd-log", role: "tabpanel", "aria-label": "Log" }, log.el) },
   };
   // A layer's page is opened from wherever the layer stands: twice clicked, or Enter on its cell.
@@ -137,9 +139,9 @@ function render({ model, el }) {
   tabs.open("overview");
 
   const charts = [sensitivity, front, spectrum, layer, layer.spectrum, interactions];
-  const panels = [header, runline, banner, budget, plan, summary, compare, compareLayers, flips, history, rankings, log, foot, ...charts];
+  const panels = [header, runline, banner, budget, plan, summary, compare, compareLayers, flips, history, queue, rankings, log, foot, ...charts];
   const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
-  const unkey = createKeys(ctx, { root, header, plan, summary });
+  const unkey = createKeys(ctx, { root, plan, summary });
 
   // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
   let pending = new Set(panels);
@@ -191,7 +193,7 @@ function render({ model, el }) {
 
   return () => {
     closed = true;
-    for (const undo of [...unbind, unwatch, unkey, () => budget.close(), () => front.close(), () => flips.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
+    for (const undo of [...unbind, unwatch, unkey, () => plan.close(), () => header.close(), () => summary.close(), () => sensitivity.close(), () => budget.close(), () => front.close(), () => flips.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
     host.remove();
   };
 }

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from paredown.errors import ParedownError
-from paredown.specs import Plan, Scheme, StudyConfig
+from paredown.specs import Plan, Scheme
 from paredown_widgets import numbers, picture, run
+from paredown_widgets.choices import HANDLES
 from paredown_widgets.compare_table import compare_plans, flips_table
 from paredown_widgets.comparison import Kind
 from paredown_widgets.controls import StudyLike
-from paredown_widgets.figures import front, spectrum
-from paredown_widgets.figures.heat_map import heat_map
-from paredown_widgets.figures.style import paper
-from paredown_widgets.handlers import ask_hessian, handle, hessian_request, queue
+from paredown_widgets.handlers import ask_hessian, handle, hessian_request
+from paredown_widgets.measuring import look_here_first, queue
 from paredown_widgets.model import ExplorerModel
+from paredown_widgets.opening import open_or_begin
+from paredown_widgets.paper_figures import figure_of
 from paredown_widgets.pump import Watcher
+from paredown_widgets.python_code import as_python
 from paredown_widgets.tables import layer_table
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from paredown_widgets.jupyter import ExplorerWidget
 
 _OBSERVED = ("plan", "selection", "locked", "budget", "state", "measurements", "error")
-_FIGURES = ("front", "accuracy", "loss", "latency", "spectrum", "spectra", "interactions")
 _POLL = 0.03
 
 
@@ -75,7 +75,7 @@ class Explorer:
             TypeError: If a setting does not exist; names the nearest.
             ParedownError: If the study can't be opened.
         """
-        self.study = _open(study, folder, settings)
+        self.study = open_or_begin(study, folder, settings)
         self.model = ExplorerModel(self.study)
         self.model.refresh()
         self._widget: ExplorerWidget | None = None
@@ -113,8 +113,13 @@ class Explorer:
 
     @property
     def locked(self) -> tuple[str, ...]:
-        """Names of the locked layers."""
+        """Names of the locked layers. Assign names to lock those and no others."""
         return tuple(self.model.locked)
+
+    @locked.setter
+    def locked(self, names: Iterable[str]) -> None:
+        self._do({"type": "lock", "layers": list(self.model.locked), "locked": False})
+        self._do({"type": "lock", "layers": list(names), "locked": True})
 
     @property
     def budget(self) -> int | None:
@@ -123,7 +128,19 @@ class Explorer:
 
     @budget.setter
     def budget(self, size: float) -> None:
-        self._do({"type": "budget", "bytes": size})
+        if self.model.budget_unit == "ms":
+            self._do({"type": "budget_unit", "id": "MB"})
+        self._do({"type": "budget", "amount": size, "unit": "bytes"})
+
+    @property
+    def latency_budget(self) -> float | None:
+        """Budget in seconds a token. Assign seconds to limit the latency in place of the size; assign bytes to `budget` to limit that again."""
+        return self.model.latency_budget
+
+    @latency_budget.setter
+    def latency_budget(self, seconds: float) -> None:
+        self._do({"type": "budget", "amount": 1e3 * seconds, "unit": "ms"})
+        self._do({"type": "budget_unit", "id": "ms"})
 
     @property
     def state(self) -> str:
@@ -169,32 +186,71 @@ class Explorer:
         """A chart for a paper, in the light palette.
 
         Args:
-            name: front (KL against size), accuracy (the task's metric), loss, latency (KL against it), spectrum (selected layers), spectra (all)
-                or interactions (what pairs of layers lose together).
+            name: front (KL against size), accuracy (the task's metric), loss, latency (KL against it), plan, sensitivity, spectrum (selected
+                layers), spectra (all), interactions (what pairs of layers lose together); of the selected layer weights, inputs (histograms) or
+                schemes (what each would cost).
 
         Raises:
-            ParedownError: If there is no such figure.
+            ParedownError: If there is no such figure, or nothing to draw in it.
         """
-        import plotly.graph_objects as go
+        return figure_of(self.model, name)
 
-        if name not in _FIGURES:
-            raise ParedownError(f"figure must be one of {', '.join(_FIGURES)}, got {name!r}")
+    # -- what is done to the plan
+
+    def edit(self, layers: str | Iterable[str], scheme: Scheme | str | None = None, **handles: Any) -> Explorer:
+        """Change some layers, and whatever is fused with them; locked ones stay.
+
+        Args:
+            layers: Names, or a filter such as ``"q k v of blocks 8-11"`` (`paredown_widgets.filtering`).
+            scheme: What they get; None where a handle is moved.
+            **handles: One of bits=4, sparsity="2:4" or rank=16; None takes the sparsity or the rank away, or keeps the layer's numbers.
+
+        Raises:
+            ParedownError: If a layer, the scheme or the value is unknown.
+            TypeError: If not exactly one of a scheme and a handle is given.
+        """
+        if (scheme is None) != (len(handles) == 1) or not set(handles) <= set(HANDLES):
+            raise TypeError(f"edit() takes a scheme or one of {', '.join(HANDLES)}, got {[scheme, *handles]}")
+        names = list((self.model.found(layers) or ()) if isinstance(layers, str) else layers)
+        kind, value = next(iter(handles.items())) if handles else ("scheme", str(scheme))
+        self._do({"type": kind, "layers": names, kind: value})
+        return self
+
+    def fill(self, by: str = "kl") -> Explorer:
+        """Choose the best schemes for what is not locked, within the budget.
+
+        Args:
+            by: What is minimised: kl, or the sensitivity by curvature, such as ``trace:hessian``.
+
+        Raises:
+            ParedownError: If nothing is priced yet, or no plan fits.
+        """
+        self._do({"type": "sensitivity", "id": by})
+        self._do({"type": "fill"})
+        return self
+
+    def load(self, name: str) -> Explorer:
+        """Load a whole plan: ``optimum`` or ``best`` (measured) at the budget, ``kept``, ``uniform int4g64``, a saved one, or by its digest.
+
+        Raises:
+            ParedownError: If there is no such plan, or several.
+        """
+        self._do({"type": "preset", "id": name})
+        return self
+
+    def save(self, name: str) -> Explorer:
+        """Save the plan by a name in the study's folder, for `load` and the menu of plans.
+
+        Raises:
+            ParedownError: If the name is empty or too long, or the folder can't be written.
+        """
+        self._do({"type": "save_plan", "name": name})
+        return self
+
+    def to_python(self) -> str:
+        """Lines of Python that do again what was done to the plan by hand; the button "Copy as Python" copies them."""
         with self.model.lock:
-            if name == "interactions":
-                if self.model.record.interactions is None:
-                    raise ParedownError("no interactions were measured; give a new study interactions, such as 300")
-                built = heat_map(self.model, self.model.record.interactions)
-            elif name in ("spectrum", "spectra"):
-                names = spectrum.shown_layers(self.model)
-                built = spectrum.all_figure(self.model) if name == "spectra" else spectrum.spectrum_figure(self.model, names)
-            else:
-                if name == "latency" and self.model.front_by_seconds is None:
-                    raise ParedownError(
-                        "latency is not known: nothing has timed the candidates; give a new study latency_tokens, such as 1"
-                    )
-                y = {"accuracy": "metric", "loss": "loss"}.get(name, "kl")
-                built = front.view(self.model, y, "seconds" if name == "latency" else "bytes")["figure"]
-        return go.Figure(paper(built))
+            return as_python(self.model)
 
     def compare(self, *plans: Plan | Mapping[str, Scheme | str] | str) -> pd.DataFrame:
         """Hold up to three plans against the one in your hands, as the view Compare does, which then shows them.
@@ -281,6 +337,20 @@ class Explorer:
             queue(self.model, plan)  # here and not behind the button's thread, so that `wait` and `await` wait for it
             self.model.changed()
         return plan
+
+    def prioritise(self, low_bytes: float, high_bytes: float) -> Explorer:
+        """Have plans of these sizes measured, and searched for, before others; where nothing runs, up to three are measured now.
+
+        Args:
+            low_bytes: The smallest file.
+            high_bytes: The largest; 0 for no sizes any more.
+
+        Raises:
+            ParedownError: If the sizes are the wrong way round, or all there is measured.
+        """
+        look_here_first(self.model, low_bytes, high_bytes)
+        self.model.changed()
+        return self
 
     def estimate(self, layers: Iterable[str] | None = None) -> Explorer:
         """Have the true Hessian estimated in the background; spectra, eigenvalues and traces appear as they come.
@@ -388,32 +458,3 @@ class Explorer:
         if error is not None and error is not before:
             self.model.error = before
             raise ParedownError("; ".join(filter(None, (error["text"], error["remedy"]))))
-
-
-def _open(study: str | Path | StudyLike, folder: str | Path | None, settings: Mapping[str, Any]) -> StudyLike:
-    known = [field.name for field in fields(StudyConfig) if field.name != "model"]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, [*known, "folder"], 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-            raise TypeError(f"Explorer() has no setting {name!r}; {hint}")
-    if not isinstance(study, (str, Path)):
-        if settings or folder is not None:
-            raise TypeError("Explorer() takes settings for a new study only; this one has its own")
-        return study
-    from paredown.store import FILE_NAME
-    from paredown.study import Study
-
-    if folder is None and (Path(study) / FILE_NAME).is_file():
-        if settings:
-            raise TypeError(f"{study} is a study with settings of its own; open it without any, or begin another with folder=...")
-        return cast(StudyLike, Study(study))
-    name = str(study)
-    task = settings.get("task", name if name.startswith("demo:") else None)
-    if task is None:
-        raise ParedownError(f"{name} needs a task: expected task='demo:NAME', or a paredown.study.Study with a task of your own")
-    place = Path(folder) if folder is not None else Path("studies") / name.removeprefix("demo:").replace("/", "--")
-    chosen = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
-    if folder is None and not chosen and (place / FILE_NAME).is_file():
-        return cast(StudyLike, Study(place))
-    return cast(StudyLike, Study(place, StudyConfig(**{**chosen, "model": name, "task": task})))

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import CurvatureRequest, Plan, Scheme, Sparsity
-from paredown_widgets import curvature, layer, sensitivities
+from paredown.specs import CurvatureRequest, Scheme, Sparsity
+from paredown_widgets import curvature, layer, presets, sensitivities
+from paredown_widgets.background import in_background
 from paredown_widgets.choices import HANDLES, Handle, Value
 from paredown_widgets.compare_messages import COMPARISONS, add
-from paredown_widgets.exports import as_python, export_plan
+from paredown_widgets.decisions import DECISIONS
+from paredown_widgets.exports import export_plan
 from paredown_widgets.model import COLORS, ExplorerModel
 
 Message = Mapping[str, Any]
-_OFFLINE = {"run", "pause", "resume", "cancel", "measure", "estimate", "export"}
+_OFFLINE = {
+    "run",
+    "pause",
+    "resume",
+    "cancel",
+    "measure",
+    "estimate",
+    "export",
+    "queue_first",
+    "queue_remove",
+    "prioritise",
+    "save_plan",
+    "forget_plan",
+}
 
 
 def handle(model: ExplorerModel, message: Message) -> None:
@@ -46,11 +60,11 @@ def _named(model: ExplorerModel, names: Sequence[str]) -> str:
 
 
 def _run(model: ExplorerModel, message: Message) -> None:
-    _in_background(model, model.study.start)
+    in_background(model, model.study.start)
 
 
 def _resume(model: ExplorerModel, message: Message) -> None:
-    _in_background(model, model.study.resume if model.study.paused else model.study.start)
+    in_background(model, model.study.resume if model.study.paused else model.study.start)
 
 
 def _pause(model: ExplorerModel, message: Message) -> None:
@@ -59,28 +73,6 @@ def _pause(model: ExplorerModel, message: Message) -> None:
 
 def _cancel(model: ExplorerModel, message: Message) -> None:
     model.study.cancel()
-
-
-def _in_background(model: ExplorerModel, command: Callable[[], Any]) -> None:
-    """Starting may import torch and load a model: the hand that clicked does not wait for that."""
-
-    def work() -> None:
-        try:
-            command()
-        except Exception as error:
-            model.fail(error)
-        model.changed()
-
-    threading.Thread(target=work, name="explorer-command", daemon=True).start()
-
-
-def _budget(model: ExplorerModel, message: Message) -> None:
-    value = float(message["bytes"])
-    if not 0 < value < float("inf"):
-        raise ParedownError(f"the budget must be a positive number of bytes, got {message['bytes']}; type a size in MB")
-    model.budget = value
-    model.touched = True
-    model.changed()
 
 
 def _select(model: ExplorerModel, message: Message) -> None:
@@ -154,16 +146,6 @@ def _lock(model: ExplorerModel, message: Message) -> None:
     model.touch()
 
 
-def _undo(model: ExplorerModel, message: Message) -> None:
-    model.editor.undo()
-    model.touch()
-
-
-def _redo(model: ExplorerModel, message: Message) -> None:
-    model.editor.redo()
-    model.touch()
-
-
 def _reset(model: ExplorerModel, message: Message) -> None:
     reference = model.reference
     if reference is None:
@@ -174,31 +156,10 @@ def _reset(model: ExplorerModel, message: Message) -> None:
     model.touch()
 
 
-def _measure(model: ExplorerModel, message: Message) -> None:
-    plan = model.plan
-    if plan is None:
-        raise ParedownError("there is no plan to measure yet; run the study first")
-    if plan.digest in model.record.measurements:
-        return
-    model.pending.add(plan.digest)
-    _in_background(model, lambda: queue(model, plan))
-    model.changed()
-
-
-def queue(model: ExplorerModel, plan: Plan) -> None:
-    """Have a plan measured; it is queued when this returns."""
-    model.pending.add(plan.digest)
-    try:
-        model.study.measure(dict(plan.schemes))
-    except BaseException:
-        model.pending.discard(plan.digest)
-        raise
-
-
 def _estimate(model: ExplorerModel, message: Message) -> None:
     request = hessian_request(model, model.selection)
     model.hessian_asked = True
-    _in_background(model, lambda: ask_hessian(model, request))
+    in_background(model, lambda: ask_hessian(model, request))
     model.changed()
 
 
@@ -224,20 +185,14 @@ def ask_hessian(model: ExplorerModel, request: CurvatureRequest) -> None:
         raise
 
 
-def _fill(model: ExplorerModel, message: Message) -> None:
-    model.fill()
-
-
 def _load_plan(model: ExplorerModel, message: Message) -> None:
     digest = str(message["digest"])
-    plan = model.record.plans.get(digest)
-    if plan is None:
+    if digest not in model.record.plans:
         raise ParedownError(f"this study has no plan {digest}; reload the page")
     if message.get("shift"):
         add(model, digest)
         return
-    bits = model.uniform_bits(digest)
-    model.load(plan.schemes, f"load W{bits}" if bits else f"load plan {digest[:6]}")
+    presets.load(model, digest)
 
 
 def _sensitivity(model: ExplorerModel, message: Message) -> None:
@@ -272,7 +227,7 @@ def _opened(model: ExplorerModel, message: Message) -> None:
         return
     model.searching = True
     if model.problem is not None and not model.offline:
-        _in_background(model, model.rank)
+        in_background(model, model.rank)
 
 
 def _choice(name: str, field: str, words: Sequence[str]) -> Callable[[ExplorerModel, Message], None]:
@@ -284,11 +239,6 @@ def _choice(name: str, field: str, words: Sequence[str]) -> Callable[[ExplorerMo
         model.changed()
 
     return choose
-
-
-def _copy_python(model: ExplorerModel, message: Message) -> None:
-    model.clipboard = {"n": model.clipboard["n"] + 1, "text": as_python(model)}
-    model.changed()
 
 
 def _export(model: ExplorerModel, message: Message) -> None:
@@ -306,11 +256,11 @@ def _ignore(model: ExplorerModel, message: Message) -> None:
 
 HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     **COMPARISONS,
+    **DECISIONS,
     "run": _run,
     "pause": _pause,
     "resume": _resume,
     "cancel": _cancel,
-    "budget": _budget,
     "select": _select,
     "scheme": _scheme,
     "bits": _set("bits", int),
@@ -319,12 +269,8 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "step": _step,
     "cycle": _cycle,
     "lock": _lock,
-    "undo": _undo,
-    "redo": _redo,
     "reset": _reset,
-    "measure": _measure,
     "estimate": _estimate,
-    "fill": _fill,
     "load_plan": _load_plan,
     "sensitivity": _sensitivity,
     "filter": _filter,
@@ -335,7 +281,6 @@ HANDLERS: dict[str, Callable[[ExplorerModel, Message], None]] = {
     "spectrum_mode": _choice("spectrum_mode", "id", ("selected", "all", "table")),
     "spectrum_matrix": _choice("spectrum_matrix", "id", ("auto", *curvature.MATRICES)),
     "theme": _ignore,  # what the page around looks like: the browser's own business
-    "copy_python": _copy_python,
     "export": _export,
     "dismiss_error": _dismiss_error,
     "opened": _opened,

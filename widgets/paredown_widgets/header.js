@@ -1,5 +1,6 @@
 /** Line 1: which model on which data, the yardsticks that never scroll away, copy as Python, export. */
 import { attr, button, h, icon, keyed, show, text } from "./dom.js";
+import { createMenu } from "./menu.js";
 
 /** "85.8 % ± 1.6, n 500" -> ["85.8 %", " ± 1.6, n 500"]: the number with its unit is what is read, the rest explains it. */
 function splitFact(value) {
@@ -19,9 +20,10 @@ export function createHeader(ctx) {
 
   let copied = ctx.get("clipboard")?.n ?? 0;
   async function copyText() {
-    const { n = 0, text: code = "" } = ctx.get("clipboard") ?? {};
+    const { n = 0, text: code = "", what = "python" } = ctx.get("clipboard") ?? {};
     if (n <= copied) return;
     copied = n;
+    if (what !== "python") { ctx.say((await toClipboard(code)) ? "Copied" : "Copying was refused"); return; } // a chart's menu shows it itself
     const label = copy.querySelector("span");
     text(label, (await toClipboard(code)) ? "Copied" : "Copying was refused");
     copy.firstChild.replaceWith(icon("check"));
@@ -50,8 +52,7 @@ export function createHeader(ctx) {
       menu.update();
       copyText();
     },
-    /** @param {PointerEvent|FocusEvent} event close the menu when something else is pressed */
-    outside(event) { menu.outside(event); },
+    close: menu.close,
   };
 }
 
@@ -69,41 +70,25 @@ export async function toClipboard(code) {
   return done;
 }
 
-/** The button Export with its menu: what the format cannot hold is listed with the reason and cannot be pressed. */
+/** The button Export with its menu: what a format or a program that is not there refuses is listed with the reason and cannot be pressed. */
 function exportMenu(ctx) {
-  const list = h("div", { role: "menu", "aria-label": "Export this plan" });
+  const menu = createMenu("Export", { icon: "down", label: "Export this plan", opened: () => ctx.emit({ type: "exports_opened" }) });
+  menu.pop.classList.add("wide");
   const status = h("p", { class: "status", role: "status" });
-  const pop = h("div", { class: "pd-menu", hidden: true }, list, status);
-  const opener = button("Export", { icon: "down", press: () => toggle(pop.hidden) });
-  attr(opener, "aria-haspopup", "menu");
-  const el = h("div", { class: "pd-export" }, opener, pop);
-
-  function toggle(open) {
-    show(pop, open);
-    attr(opener, "aria-expanded", open ? "true" : "false");
-    if (open) list.querySelector("[aria-disabled=false]")?.focus();
-  }
-  const choose = (item) => { if (item && item.getAttribute("aria-disabled") !== "true") ctx.emit({ type: "export", target: item.dataset.target }); };
-  list.addEventListener("click", (event) => choose(event.target.closest("[data-target]")));
-  pop.addEventListener("keydown", (event) => {
-    const items = [...list.children];
-    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (by) items[(items.indexOf(event.target) + by + items.length) % items.length].focus();
-    else if (event.key === "Escape") { toggle(false); opener.focus(); }
-    else return;
-    event.preventDefault();
-    event.stopPropagation();
+  menu.pop.append(status);
+  menu.list.addEventListener("click", (event) => {
+    const item = event.target.closest("[data-target]");
+    if (item && item.getAttribute("aria-disabled") !== "true") ctx.emit({ type: "export", target: item.dataset.target });
   });
 
   let before = "";
   return {
-    el,
-    outside(event) { if (!pop.hidden && !event.composedPath().includes(el)) toggle(false); },
+    el: menu.el, close: menu.close,
     update() {
       const state = ctx.get("export") ?? {};
       const targets = state.targets ?? [];
-      keyed(list, targets, (target) => target.id,
-        (target) => h("button", { type: "button", role: "menuitem", class: "item", "data-target": target.id }, h("b"), h("span")),
+      keyed(menu.list, targets, (target) => target.id,
+        (target) => menu.item({ "data-target": target.id }, h("b"), h("span")),
         (item, target) => {
           attr(item, "aria-disabled", target.refused ? "true" : "false");
           text(item.firstChild, target.label);
@@ -112,7 +97,7 @@ function exportMenu(ctx) {
       text(status, state.status || (targets.length ? "" : "There is no plan to export yet."));
       attr(status, "data-kind", state.kind);
       show(status, status.textContent);
-      if (state.status && state.status !== before) toggle(true);
+      if (state.status && state.status !== before) menu.toggle(true, false);
       before = state.status;
     },
   };

@@ -1,15 +1,17 @@
 /** What pairs of layers lose together: a heat map, and the strongest pairs as a list; a click selects the layers of a pair. */
 import { createChart } from "./chart.js";
+import { createChartMenu } from "./chartmenu.js";
 import { attr, emptyNote, h, keyed, rich, show, text } from "./dom.js";
 
 /** @param {import("./link.js").Context & {plotly: () => Promise<any>}} ctx */
 export function createInteractions(ctx) {
   const sub = h("span", { class: "sub" });
-  const chart = createChart({ name: "interactions", plotly: ctx.plotly, say: ctx.say, pick: () => {} });
+  const chart = createChart({ name: "interactions", plotly: ctx.plotly, say: ctx.say, pick: ({ point }) => { const groups = ctx.get("interactions")?.groups; if (groups) ctx.link.select([...new Set([...groups[point[0]], ...groups[point[1]]])], "replace"); } });
+  const menu = createChartMenu(ctx, { name: "interactions", title: "Interactions", chart, table: chart.table, figure: () => "interactions" });
   const list = h("div", { class: "pd-pairs", role: "group", "aria-label": "Strongest pairs" });
   const words = h("p", { class: "sub note" });
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-interactions", "aria-label": "Interactions" }, h("header", {}, h("h2", { text: "Interactions" }), sub), chart.el, list, words, note.el);
+  const el = h("section", { class: "pd-panel pd-interactions", "aria-label": "Interactions" }, h("header", {}, h("h2", { text: "Interactions" }), sub, h("span", { class: "grow" }), menu.el), chart.el, list, words, note.el);
   let pairs = [];
   list.addEventListener("click", (event) => {
     const button = event.target.closest("button");
@@ -22,7 +24,7 @@ export function createInteractions(ctx) {
       const state = ctx.get("interactions") ?? {};
       const ready = Boolean(state.figure) && !state.empty;
       note.update(ready ? "" : state.empty || "What pairs of layers lose together appears here once it is measured.");
-      for (const part of [chart.el, list, words]) show(part, ready);
+      for (const part of [chart.el, list, words, menu.el]) show(part, ready);
       text(sub, ready ? state.sub : "");
       text(words, state.note);
       pairs = ready ? state.pairs ?? [] : [];
@@ -34,6 +36,6 @@ export function createInteractions(ctx) {
       return ready ? chart.update(state.figure, state.label) : undefined;
     },
     redraw: () => chart.redraw(),
-    close: () => chart.close(),
+    close: () => { menu.close(); chart.close(); },
   };
 }

@@ -34,6 +34,7 @@ def view(model: ExplorerModel) -> Json:
     left = known.groups_of_model - count
     return {
         "figure": heat_map(model, known),
+        "groups": [list(group) for group in known.groups],
         "pairs": [
             {
                 "layers": [*known.groups[j], *known.groups[i]],

@@ -2,10 +2,10 @@
 
 /**
  * @param {import("./link.js").Context} ctx
- * @param {{root: HTMLElement, header: any, plan: any, summary: any}} parts
+ * @param {{root: HTMLElement, plan: any, summary: any}} parts
  * @returns {() => void} stops listening
  */
-export function createKeys(ctx, { root, header, plan, summary }) {
+export function createKeys(ctx, { root, plan, summary }) {
   const { link, emit } = ctx;
 
   /** What a key does; undefined leaves it to the browser. */
@@ -55,11 +55,8 @@ export function createKeys(ctx, { root, header, plan, summary }) {
   document.addEventListener("pointerover", point, true);
   root.addEventListener("pointerover", point, true); // within a shadow root (Panel) a move from one element to the next does not reach the document
 
-  const outside = (event) => header.outside(event);
-  document.addEventListener("pointerdown", outside, true);
   return () => {
     window.removeEventListener("keydown", guard, true);
-    document.removeEventListener("pointerdown", outside, true);
     document.removeEventListener("pointerover", point, true);
   };
 }

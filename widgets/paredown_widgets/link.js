@@ -8,6 +8,9 @@
 /** After this long without an answer Python's selection counts again, in milliseconds. */
 const TRUST = 1500;
 
+/** What only Python can judge: comparisons, states and alternatives. */
+const PHRASE = /[<>=≤≥≠;!]|\b(?:or|not|locked|unlocked|edited|kept|selected)\b/i;
+
 /**
  * @typedef {object} Context
  * @property {(name: string) => any} get  the state of a trait
@@ -26,6 +29,8 @@ export function createLink(get, emit) {
   let hover = null;
   let filter = "";
   let test = () => true;
+  let verdict = null; // Python's last answer, and the same as a set
+  let found = null;
   let ahead = null; // {layers, waiting: messages without an answer, seen: Python's selection at the last of them}
   let timer;
 
@@ -80,8 +85,11 @@ export function createLink(get, emit) {
 
     /** @param {{layer: string, block?: any, column?: any, label?: string}} cell */
     matches(cell) {
-      const own = get("plan")?.filter; // Python's verdict, once it has seen the same text
-      return own?.matches && own.text === filter ? own.matches.includes(cell.layer) : test(cell);
+      const own = get("plan")?.filter; // Python's verdict, once it has seen the same text; until then words are tried here, and of a phrase its last verdict stands
+      if (!filter.trim()) return true;
+      if (own?.text === filter && own.matches !== verdict) { verdict = own.matches; found = verdict && new Set(verdict); }
+      if (own?.text !== filter && !PHRASE.test(filter)) return test(cell);
+      return !found || found.has(cell.layer);
     },
   };
 }
@@ -91,8 +99,8 @@ export function createLink(get, emit) {
  * @param {string} query @returns {(cell: {layer: string, block?: any, column?: any, label?: string}) => boolean}
  */
 export function layerTest(query) {
-  const range = query.match(/block\s*(\d+)(?:\s*[-–]\s*(\d+))?/i);
-  const words = query.replace(range?.[0] ?? "", "").toLowerCase().split(/[\s,]+/).filter(Boolean);
+  const range = query.match(/blocks?\s*(\d+)(?:\s*[-–]\s*(\d+))?/i);
+  const words = query.replace(range?.[0] ?? "", "").toLowerCase().split(/[\s,]+/).filter((word) => word && !["of", "in", "and", "the", "all", "layers"].includes(word));
   const globs = words.map((word) => new RegExp(`^${word.replace(/[.+^${}()|[\]\\?]/g, "\\$&").replaceAll("*", ".*")}$`));
   const [low, high] = range ? [Number(range[1]), Number(range[2] ?? range[1])] : [0, 0];
   return (cell) => {

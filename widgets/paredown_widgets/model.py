@@ -5,18 +5,16 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import param
 
 from paredown.errors import ParedownError
 from paredown.record import Record
-from paredown.search import Objective, Prediction, Problem, allocate
+from paredown.search import Prediction, Problem, allocate
 from paredown.specs import (
     KEEP,
-    CurvatureMatrix,
     EigenvalueEstimate,
     Event,
     Measurement,
@@ -31,12 +29,12 @@ from paredown_widgets.choices import Handle, SchemeChoices, Value, also_changed,
 from paredown_widgets.colors import COLORS
 from paredown_widgets.comparison import Comparison
 from paredown_widgets.controls import StudyLike
-from paredown_widgets.editor import PlanEditor
-from paredown_widgets.filtering import matching
+from paredown_widgets.editor import Call, PlanEditor
+from paredown_widgets.filtering import Layer, matching
 from paredown_widgets.front_line import FrontLine, front_line
 from paredown_widgets.improvements import History
 from paredown_widgets.labels import LayerLabel, label_layers
-from paredown_widgets.memory import recall
+from paredown_widgets.memory import SavedPlans, recall
 from paredown_widgets.metric_fit import MetricFit, fit_metric
 from paredown_widgets.rankings import Rankings, key, rank
 from paredown_widgets.schemes import bits_of, is_simple
@@ -55,6 +53,10 @@ class ExplorerModel(param.Parameterized):
     selection = param.List(default=[], doc="Names of the selected layers")
     locked = param.List(default=[], doc="Names of the locked layers")
     budget = param.Number(default=None, allow_None=True, doc="Budget in bytes")
+    latency_budget = param.Number(default=None, allow_None=True, doc="Budget in seconds a token, where the candidates were timed")
+    budget_unit = param.Selector(
+        default="MB", objects=["MB", "bits", "ms"], doc="What the budget is given in; ms limits the latency instead"
+    )
     state = param.String(default="idle", doc="State of the study's last run")
     measurements = param.Integer(default=0, doc="Plans that have been measured")
     filter = param.String(default="")
@@ -90,6 +92,8 @@ class ExplorerModel(param.Parameterized):
         self.fit: MetricFit | None = None
         self.reference: dict[str, Scheme] | None = None  # where the plan last was measured: what "edited" is counted against
         self.pending: set[str] = set()  # digests that wait for their measurement
+        self.asked: dict[str, Plan] = {}  # plans that a person wants measured and that were not yet, by digest; outlives the kernel
+        self.saved = SavedPlans()
         self.hessian_asked = False  # between the command and the first sign that the study works on it
         self.curvature_events = 0  # that brought something on the curvature: what the spectra depend on
         self.status = ""  # about the last edit
@@ -97,14 +101,17 @@ class ExplorerModel(param.Parameterized):
         self.clipboard: dict[str, Any] = {"n": 0, "text": ""}
         self.export_status: dict[str, str] = {"status": "", "kind": ""}
         self.exporting: threading.Thread | None = None
+        self.verdicts: dict[str, tuple[str, str]] = {}  # export target to the digest that was asked about, and why it is refused
+        self.exports_opened = False  # whether somebody has looked at the menu of exports
         self.running = False  # whether this process runs the study, as of the last refresh
         self.elsewhere: tuple[float, bool] = (
             float("-inf"),
             False,
         )  # when it was last asked whether another process runs this study, and the answer
         self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
-        self.remembered: dict[str, Any] | None = None  # what was last written by, or read from, `memory`
+        self.remembered: tuple[Any, ...] | None = None  # what `memory` wrote last
         self.priced = -1  # candidates that the problem was made of
+        self._predicted: tuple[Any, Problem | None, Prediction | None] = (None, None, None)  # the last plan, the problem, what it said
         self._reading = threading.Lock()  # one fold at a time, whoever asks for it
         self._views: list[weakref.WeakMethod[Callable[[], None]]] = []
 
@@ -185,6 +192,7 @@ class ExplorerModel(param.Parameterized):
             recall(self)
         measured = set(record.measurements)
         self.pending -= measured
+        self.asked = {digest: plan for digest, plan in self.asked.items() if digest not in measured}
         self.curvature_events += sum(any(isinstance(value, _CURVATURE) for value in event.payload) for event in events)
         if any(event.stage == "hessian" or event.kind in ("error", "cancelled", "finished") for event in events):
             self.hessian_asked = False
@@ -208,9 +216,12 @@ class ExplorerModel(param.Parameterized):
         with self.lock:
             self.problem, self.front, self.front_by_seconds = problem, line, by_seconds
             self.layer_choices, self.priced = choices, priced
-            if self.budget is None and self.choices.bits:
+            if self.choices.bits:
                 prediction = self.predict(self.uniform(bits_of(self.choices.middle) or 4))
-                self.budget = prediction.bytes if prediction else problem.largest_bytes
+                if self.budget is None:
+                    self.budget = prediction.bytes if prediction else problem.largest_bytes
+                if self.latency_budget is None and timed:
+                    self.latency_budget = prediction.seconds_per_token if prediction else None
 
     def rank(self) -> None:
         """How alike the scores rank the choices, where that is not known yet: up to a second, so outside of the lock, and only when asked for."""
@@ -265,12 +276,15 @@ class ExplorerModel(param.Parameterized):
         Raises:
             ParedownError: If the study has no scheme of that many bits.
         """
-        scheme = self.choices.uniform(bits)
-        return {name: scheme if self.offers(name, scheme) else self._wider(name, bits) for name in self.editor.schemes}
+        return self.everywhere(self.choices.uniform(bits))
 
-    def _wider(self, name: str, bits: int) -> Scheme:
-        wider = [(own, scheme) for scheme in self.record.candidates[name] if (own := bits_of(scheme)) is not None and own >= bits]
-        return min(wider, key=lambda pair: pair[0])[1] if wider else KEEP
+    def everywhere(self, scheme: Scheme) -> dict[str, Scheme]:
+        """One scheme for all layers; one that can't have it gets the next wider scheme, the first by name of those, or is kept."""
+        return {name: scheme if self.offers(name, scheme) else self._wider(name, bits_of(scheme)) for name in self.editor.schemes}
+
+    def _wider(self, name: str, bits: int | None) -> Scheme:
+        own = [(width, str(scheme), scheme) for scheme in self.record.candidates[name] if (width := bits_of(scheme)) is not None]
+        return min([each for each in own if bits is not None and each[0] >= bits], default=(0, "", KEEP))[2]
 
     def edit(
         self, layers: Iterable[str], change: Callable[[str, Scheme], Scheme | None], label: str, *, gesture: str | None = None
@@ -319,10 +333,17 @@ class ExplorerModel(param.Parameterized):
         """Prediction of the user's plan, or of another one; None while it can't be made."""
         if self.problem is None:
             return None
-        try:
-            return self.problem.predict(self.editor.schemes if schemes is None else schemes)
-        except ParedownError:  # a plan with schemes that this study did not price: shown without a prediction
-            return None
+        if schemes is None:
+            schemes = self.editor.schemes
+        if schemes is not self._predicted[0] or self.problem is not self._predicted[1]:  # asked for by every panel
+            try:
+                prediction = self.problem.predict(schemes)
+            except ParedownError:  # a plan with schemes that this study did not price: shown without a prediction
+                prediction = None
+            if schemes is not self.editor.schemes:
+                return prediction
+            self._predicted = (schemes, self.problem, prediction)
+        return self._predicted[2]
 
     def make_plan(self, schemes: Mapping[str, Scheme], found_by: str = "user") -> Plan | None:
         """A plan value of those schemes; None while the model is not known."""
@@ -367,9 +388,24 @@ class ExplorerModel(param.Parameterized):
         """Decisions that differ: a fused group counts once."""
         return len({self.editor.groups[name] for name in self.edited()})
 
-    def matches(self) -> tuple[str, ...] | None:
-        """Layers that the filter keeps; None without a filter."""
-        return matching(self.filter, self.labels)
+    def found(self, text: str) -> tuple[str, ...] | None:
+        """Layers that a filter keeps; None for an empty one.
+
+        Raises:
+            ParedownError: If the text is no filter (`paredown_widgets.filtering`).
+        """
+        states = {"locked": self.editor.locked, "edited": self.edited(), "selected": set(self.selection)}
+        layers = [
+            Layer(
+                name,
+                self.labels[name],
+                scheme,
+                self.record.candidates.get(name, {}).get(scheme),
+                frozenset(state for state, those in states.items() if name in those),
+            )
+            for name, scheme in self.editor.schemes.items()
+        ]
+        return matching(text, layers)
 
     def locked_schemes(self) -> dict[str, Scheme]:
         """What the locks hold fast."""
@@ -384,8 +420,13 @@ class ExplorerModel(param.Parameterized):
         self.comparison.hurry(self)
         self.changed()
 
-    def load(self, schemes: Mapping[str, Scheme], label: str) -> None:
-        """Take over a whole plan as one undo step.
+    def load(self, schemes: Mapping[str, Scheme], label: str, *, calls: tuple[Call, ...] = ()) -> None:
+        """Take over a whole plan as one undo step, locked layers too.
+
+        Args:
+            schemes: Layer name to scheme; a layer that is absent is kept.
+            label: What undo calls it.
+            calls: What does the same again (`Step.calls`).
 
         Raises:
             ParedownError: If it names layers that this model does not have.
@@ -395,23 +436,8 @@ class ExplorerModel(param.Parameterized):
             raise ParedownError(
                 f"the plan names layers that this study does not have: {', '.join(unknown[:3])}; load a plan for the same model"
             )
-        self.editor.replace(self.as_asked(schemes), label, keep_locked=False)
-        self.touch()
-
-    def fill(self) -> None:
-        """Search the best plan at the budget around the locks, by the chosen sensitivity.
-
-        Raises:
-            ParedownError: If nothing can be predicted yet, the sensitivity is not known of a layer, or no plan fits.
-        """
-        if self.problem is None or self.budget is None:
-            raise ParedownError("there is nothing to fill with yet; run the sensitivity stage first")
-        objective, _, matrix = self.sensitivity.partition(":")
-        problem, by = self.problem, cast(Objective, objective if matrix else "guarded_loss")
-        if matrix:
-            known = {name: self.record.estimates(name, cast(CurvatureMatrix, matrix)) for name in self.editor.schemes}
-            problem = replace(problem, curvature=known)
-            low = sum(each.trace is not None and each.trace.value <= 0 for each in known.values()) if by == "trace" else 0
-            self.status = f"{low} layer{'s' * (low != 1)} with a trace below zero: counted with the standard error" if low else ""
-        self.editor.replace(allocate(problem, int(self.budget), locked=self.locked_schemes(), objective=by), "fill the rest")
+        before = self.locked_schemes()
+        self.editor.replace(self.as_asked(schemes), label, keep_locked=False, calls=calls)
+        moved = sum(self.editor.schemes[name] != scheme for name, scheme in before.items())
+        self.status = f"{moved} locked layer{'s' * (moved != 1)} changed with it" if moved else ""
         self.touch()

@@ -1,7 +1,8 @@
 /** The plan: filter and colouring, the grid of layers, the legend, the selection toolbar. The instrument of the explorer. */
-import { attr, button, emptyNote, h, icon, keyed, mark, show, text } from "./dom.js";
+import { attr, button, emptyNote, h, icon, keyed, mark, segments, show, text } from "./dom.js";
 import { buildGrid, buildOther, neighbour, rectangle } from "./grid.js";
 import { gestureId } from "./link.js";
+import { createPlanTable } from "./plantable.js";
 import { createTip } from "./tip.js";
 import { createToolbar } from "./toolbar.js";
 
@@ -11,15 +12,35 @@ const STEP = 14;
 const NAMES = { sparsity: "sparse", rank: "rank" };
 const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
+/** Grid or table: two signs, one tab stop, arrows move. @param {(id: string) => void} pick */
+function createShape(pick) {
+  const choices = segments("Plan as", pick);
+  choices.el.classList.add("signs");
+  return {
+    el: choices.el,
+    update(now) {
+      choices.update([{ id: "grid", label: "" }, { id: "table", label: "" }], now);
+      for (const [i, [name, label]] of [["grid", "Grid"], ["rows", "Table"]].entries()) {
+        const node = choices.el.children[i];
+        if (!node.querySelector("svg")) node.append(icon(name, 13));
+        attr(node, "aria-label", label);
+        attr(node, "title", label);
+      }
+    },
+  };
+}
+
 /** @param {import("./link.js").Context} ctx */
 export function createPlan(ctx) {
   const { link } = ctx;
   const filter = h("input", { class: "field filter", type: "text", placeholder: "Filter: block 3-5 fc*", "aria-label": "Filter layers", autocomplete: "off", spellcheck: "false" });
+  const advice = h("p", { class: "advice", role: "status", hidden: true });
   const hits = h("span", { class: "sub hits", hidden: true });
   const colour = h("select", { class: "field", "aria-label": "Colour by", on: { change: () => ctx.emit({ type: "color_by", id: colour.value }) } });
   const undo = button("Undo", { class: "icon quiet", icon: "undo", press: () => ctx.emit({ type: "undo" }) });
   const redo = button("Redo", { class: "icon quiet", icon: "redo", press: () => ctx.emit({ type: "redo" }) });
-  const header = h("header", {}, h("h2", { text: "Plan" }), filter, hits, colour, h("span", { class: "pair" }, undo, redo));
+  const shape = createShape((id) => { shown = id; drawShape(); });
+  const header = h("header", {}, h("h2", { text: "Plan" }), filter, hits, colour, shape.el, h("span", { class: "pair" }, undo, redo));
   const board = h("div", { class: "pd-board" });
   const scale = { name: h("span"), low: h("span"), high: h("span") };
   const ramp = h("i", { "aria-hidden": "true" }, ...[1, 2, 3, 4, 5, 6, 7].map((step) => h("s", { "data-step": step })));
@@ -27,10 +48,12 @@ export function createPlan(ctx) {
   const words = { sparsity: h("span", { class: "sign" }), rank: h("span", { class: "sign" }) };
   const legend = h("div", { class: "pd-scale" }, scale.name, scale.low, ramp, scale.high, h("span", { class: "grow" }), kinds.sparsity, words.sparsity, kinds.rank, words.rank, icon("lock", 8), h("span", { text: "locked" }), mark("dot"), h("span", { text: "edited" }));
   const toolbar = createToolbar(ctx);
+  const table = createPlanTable(ctx);
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-plan", "aria-label": "Plan" }, header, board, legend, toolbar.el, note.el);
+  const el = h("section", { class: "pd-panel pd-plan", "aria-label": "Plan" }, header, advice, board, table.el, legend, toolbar.el, note.el);
   const tip = createTip(ctx, el);
 
+  let shown = "grid"; // or the table
   let drawn = null; // the grid trait that the board was built from
   let built = null;
   let cells = new Map();
@@ -55,6 +78,14 @@ export function createPlan(ctx) {
     if (heads.length < 2) draw(colour, options);
     else keyed(colour, heads, (head) => `group ${head}`, (head) => h("optgroup", { label: head }), (node, head) => draw(node, options.filter((one) => one.group === head)));
     if (colour.value !== chosen) colour.value = chosen ?? "";
+  }
+
+  /** The grid, or the table in its place. */
+  function drawShape() {
+    const ready = Boolean(cells.size);
+    shape.update(shown);
+    for (const part of [board, legend]) show(part, ready && shown === "grid");
+    table.open(ready && shown === "table");
   }
 
   function build(grid) {
@@ -94,8 +125,13 @@ export function createPlan(ctx) {
   function drawFilter() {
     for (const cell of cells.values()) cell.view.el.classList.toggle("dim", !link.matches(cell));
     const own = ctx.get("plan")?.filter;
-    text(hits, own?.text === link.filter && own.note ? own.note : String(matching().length));
+    const wrong = own?.text === link.filter ? own.wrong : "";
+    text(hits, wrong ? "?" : own?.text === link.filter && own.note ? own.note : String(matching().length));
+    attr(hits, "title", wrong || null);
     show(hits, link.filter);
+    attr(filter, "aria-invalid", wrong ? "true" : null);
+    text(advice, wrong);
+    show(advice, wrong);
   }
 
   /** The legend of sparsity and rank, where the plan has them: by an example, or by its sign where cells are too small for words. */
@@ -195,13 +231,14 @@ const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`
 
   return {
     el,
-    needs: ["grid", "handles", "plan"],
+    needs: ["grid", "handles", "plan", "sensitivity"],
+    close: () => table.close(),
     update() {
       const grid = ctx.get("grid");
       const plan = ctx.get("plan") ?? {};
       const ready = Boolean(grid?.cells?.length || grid?.other?.length);
       note.update(ready ? "" : plan.empty || "The layers appear here once the model is loaded.");
-      for (const part of [board, legend, toolbar.el]) show(part, ready);
+      for (const part of [toolbar.el, shape.el]) show(part, ready);
       for (const field of [filter, colour]) attr(field, "disabled", !ready);
       if (ready && grid !== drawn && JSON.stringify(grid) !== JSON.stringify(drawn)) build(grid);
       link.settle();
@@ -221,6 +258,7 @@ const parts = !example ? [] : built?.turned ? [word] : [example, `\u00a0${word}`
       text(scale.high, [bar.high, bar.unit].filter(Boolean).join("\u00a0"));
       drawMarks(plan.cells ?? {});
       if (ready) { drawSelection(); drawHover(); drawFilter(); }
+      drawShape();
       el.classList.toggle("rich", toolbar.rich);
       tip.refresh();
     },

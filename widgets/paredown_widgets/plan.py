@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paredown.errors import ParedownError
 from paredown.specs import KEEP, LayerRef, Scheme
 from paredown_widgets import colors, handles
 from paredown_widgets.choices import part_words, position
@@ -57,7 +58,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     editor, edited = model.editor, model.edited()
     painted = colors.paint(model)
     dtypes = {layer.name: layer.dtype for layer in model.record.layers}
-    matches = model.matches()
+    matches, wrong = _filtered(model)
     picked = [name for name in model.selection if name in editor.schemes]
     return {
         "cells": {
@@ -86,6 +87,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
             "text": model.filter,
             "matches": None if matches is None else list(matches),
             "note": "" if matches is None else f"{len(matches)} of {len(editor.schemes)}",
+            "wrong": wrong,
         },
         "status": model.status,
         "edits": model.edits(),
@@ -95,14 +97,22 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     }
 
 
+def _filtered(model: ExplorerModel) -> tuple[tuple[str, ...] | None, str]:
+    """Layers that the filter keeps, and what is wrong with its text: while it is half written all are kept."""
+    try:
+        return model.found(model.filter), ""
+    except ParedownError as error:
+        return None, str(error)
+
+
 def _text(scheme: Scheme, dtype: str) -> str:
     if scheme.weight is None and scheme.sparsity is None and scheme.low_rank is not None:
         return f"r{scheme.low_rank.rank}"  # factors in place of the weight
     return _DTYPE_BITS.get(dtype, dtype) if scheme.weight is None else str(scheme.weight.bits)
 
 
-def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, str]:
-    """What the digit does not say: where the handles stand, the marks of sparsity and rank, and number formats that need a word."""
+def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, Any]:
+    """What the digit does not say: the bytes, where the handles stand, the marks of sparsity and rank, and number formats that need a word."""
     candidate = model.record.candidates.get(name, {}).get(scheme)
     applied = candidate.effective if candidate else scheme
     badge, sparsity = _format(model, applied), str(applied.sparsity or "")
@@ -110,7 +120,8 @@ def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, str]:
     said = [f"{bits_of(applied)} bit" if applied.weight else describe(KEEP) if applied == KEEP else "", badge]
     said += [part_words(applied, "sparsity"), f"rank {applied.low_rank.rank}" if applied.low_rank else ""]
     marks = {"badge": badge, "sparsity": sparsity, "rank": f"r{rank}" if rank else ""}
-    return {"at": handles.key(position(scheme)), "said": ", ".join(filter(None, said)), **marks}
+    size = {} if candidate is None else {"bytes": candidate.bytes}
+    return {**size, "at": handles.key(position(scheme)), "said": ", ".join(filter(None, said)), **marks}
 
 
 def _format(model: ExplorerModel, applied: Scheme) -> str:

@@ -153,6 +153,8 @@ class Watcher:
             try:
                 quiet = 0 if self.model.refresh() else quiet + 1
                 remember(self.model)
+                if self.model.saved.look(self.model):
+                    self.model.changed()
                 if self._after is not None:
                     self._after()
             except Exception as error:

@@ -1,4 +1,5 @@
 /** The sensitivity of every layer: a bar with its interval at the plan's bits, by block or largest first; the numbers stand beside. */
+import { createChartMenu } from "./chartmenu.js";
 import { attr, emptyNote, h, keyed, segments, show, text } from "./dom.js";
 
 const SENSITIVITY_ORDERS = [{ id: "model", label: "Model order" }, { id: "largest", label: "Largest" }];
@@ -18,7 +19,13 @@ export function createSensitivity(ctx) {
   const groups = h("div", { class: "groups" });
   const scroll = h("div", { class: "scroll" }, groups);
   const note = emptyNote();
-  const el = h("section", { class: "pd-panel pd-sens", "aria-label": "Sensitivity" }, h("header", {}, h("h2", { text: "Sensitivity" }), h("span", { class: "grow" }), order.el), what, axis, scroll, note.el);
+  const rowsOf = () => ctx.get("sensitivity")?.rows ?? [];
+  const menu = createChartMenu(ctx, {
+    name: "sensitivity", title: "Sensitivity", figure: () => "sensitivity",
+    table: () => ({ columns: ["Layer", "Bits", "Sparsity, rank", `${ctx.get("sensitivity").what}, ${ctx.get("sensitivity").unit}`, "One standard error below", "above"],
+      rows: rowsOf().map((row) => [ctx.cells?.get(row.layer)?.label ?? row.label, row.bits, row.marks ?? "", row.text, ...[row.low, row.high].map((end) => String(Number((end * displayFactor(rowsOf())).toPrecision(3))))]) }),
+  });
+  const el = h("section", { class: "pd-panel pd-sens", "aria-label": "Sensitivity" }, h("header", {}, h("h2", { text: "Sensitivity" }), h("span", { class: "grow" }), order.el, menu.el), what, axis, scroll, note.el);
   const opened = new Set();
   let bars = new Map();
   let active = null;
@@ -36,7 +43,7 @@ export function createSensitivity(ctx) {
     const part = (number) => Math.round(1e4 * Math.min(1, Math.max(0, (number - scale.min) / (scale.max - scale.min)))) / 100;
     const stretch = (node, from, to) => { node.style.left = `${part(from)}%`; node.style.width = `${Math.max(0, part(to) - part(from))}%`; };
     text(label, row.label);
-    text(bits, row.bits);
+    text(bits, [row.bits, row.marks].filter(Boolean).join(" "));
     text(value, row.text);
     track.classList.toggle("cut", cut);
     track.classList.toggle("under", under);
@@ -45,7 +52,7 @@ export function createSensitivity(ctx) {
     stretch(bar, Math.min(0, row.value), Math.max(0, row.value));
     stretch(interval, row.low, row.high);
     show(interval, !cut && !under && row.high > row.low);
-    attr(node, "aria-label", `${row.full ?? row.label}: ${row.text} ${scale.unit}, ${row.bits} bit`);
+    attr(node, "aria-label", `${row.full ?? row.label}: ${row.text} ${scale.unit}, ${row.bits} bit${row.marks ? `, ${row.marks}` : ""}`);
     attr(node, "aria-expanded", row.opens === undefined ? null : opened.has(row.opens) ? "true" : "false");
     if (row.layer) bars.set(row.layer, node);
   }
@@ -88,7 +95,7 @@ export function createSensitivity(ctx) {
     const state = ctx.get("sensitivity") ?? {};
     const ready = Boolean(state.rows?.length) && !state.empty;
     note.update(ready ? "" : state.empty || "Each layer's predicted cost appears here once it has been estimated.");
-    for (const part of [what, axis, scroll]) show(part, ready);
+    for (const part of [what, axis, scroll, menu.el]) show(part, ready);
     order.update(ready ? SENSITIVITY_ORDERS : [], state.order);
     if (!ready) return;
     const kinds = state.kinds ?? [{ id: "", label: state.what }];
@@ -99,6 +106,8 @@ export function createSensitivity(ctx) {
     text(unit, state.unit);
     const arranged = arrange(state);
     const scale = scaleOf(arranged.flatMap((group) => group.rows), displayFactor(state.rows), state.unit);
+    const marks = Math.max(0, ...state.rows.map((row) => (row.marks ?? "").length));
+    el.style.setProperty("--bits", `${marks ? Math.round(14 + 5.2 * marks) : 24}px`);
     const longest = Math.max(...arranged.flatMap((group) => group.rows.map((row) => row.label.length)));
     el.style.setProperty("--lab", `${Math.min(112, Math.max(28, Math.round(longest * 5.6) + (arranged.some((group) => group.folded) ? 12 : 0)))}px`);
     el.classList.toggle("sorted", state.order === "largest" || arranged.some((group) => group.folded));
@@ -151,7 +160,7 @@ export function createSensitivity(ctx) {
   link.on("selection", lightSelection);
   link.on("hover", lightHover);
   link.on("filter", lightFilter);
-  return { el, needs: ["sensitivity", "grid"], update: draw };
+  return { el, needs: ["sensitivity", "grid"], update: draw, close: menu.close };
 }
 
 /** What turns a row's value into the number that it prints ("10⁻³ nats": 1000), read off the rows themselves. */

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from paredown.specs import Scheme
 from paredown_widgets import numbers
 from paredown_widgets.labels import short_name
 from paredown_widgets.model import ExplorerModel
@@ -11,6 +12,12 @@ from paredown_widgets.schemes import bits_of
 from paredown_widgets.sensitivities import choices, chosen, sensitivity
 
 _UNITS = ((1.0, 1.0, "nats"), (1e-4, 1e3, "10⁻³ nats"), (0.0, 1e6, "10⁻⁶ nats"))  # from this largest value on
+
+
+def _marks(scheme: Scheme) -> str:
+    """Sparsity and rank, as the plan's cells have them: ``2:4 r16``."""
+    rank = f"r{scheme.low_rank.rank}" if scheme.low_rank else ""
+    return " ".join(filter(None, [str(scheme.sparsity or ""), rank]))
 
 
 def view(model: ExplorerModel) -> dict[str, Any]:
@@ -24,7 +31,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         if found is not None:
             priced.append((name, scheme, *found))
     if model.order == "largest":
-        priced.sort(key=lambda row: -row[2])
+        priced.sort(key=lambda row: (-row[2], model.labels[row[0]].text))
     largest = max((abs(row[2]) for row in priced), default=0.0)
     factor, unit = next((f, u) for limit, f, u in _UNITS if largest >= limit)
     rows = []
@@ -37,6 +44,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
                 "label": label.text if model.order == "largest" else short_name(label),
                 "title": label.text,
                 "bits": str(bits_of(scheme) or "–"),
+                "marks": _marks(scheme),
                 "value": value * factor,
                 "low": (value - deviation) * factor,
                 "high": (value + deviation) * factor,

@@ -1,5 +1,6 @@
 /** The spectrum: densities of the selected layers, ridges of all of them laid out as the plan, or a table; of the Hessian or another matrix. */
 import { createChart } from "./chart.js";
+import { createChartMenu } from "./chartmenu.js";
 import { attr, button, emptyNote, h, keyed, mark, rich, segments, show, text } from "./dom.js";
 import { createSpectrumTable } from "./spectrum_table.js";
 
@@ -28,6 +29,9 @@ export function createSpectrum(ctx, { trait = "spectrum", name = "spectrum" } = 
     hover: (layer) => { ctx.link.hover = layer; },
   });
   const overview = trait === "spectrum";
+  const menu = createChartMenu(ctx, { name, title: "Spectrum", chart, table: chart.table, figure: () => (overview && ctx.get(trait)?.mode === "all" ? "spectra" : "spectrum") });
+  menu.el.classList.add("corner");
+  chart.el.append(menu.el);
   const table = overview ? createSpectrumTable(ctx) : { el: h("div"), update() {} };
   const note = emptyNote();
   const el = h("section", { class: `pd-panel pd-${overview ? "spec" : name}`, "aria-label": "Spectrum" },
@@ -77,6 +81,6 @@ export function createSpectrum(ctx, { trait = "spectrum", name = "spectrum" } = 
       return ready ? chart.update(state.figure, state.label) : undefined;
     },
     redraw: () => chart.redraw(),
-    close: () => chart.close(),
+    close: () => { menu.close(); chart.close(); },
   };
 }

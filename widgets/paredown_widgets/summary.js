@@ -1,5 +1,6 @@
 /** This plan in numbers: original, predicted (hollow, italic) and measured (solid) in the same rows and units; Measure, Fill the rest. */
 import { attr, button, emptyNote, h, keyed, mark, rich, show, text } from "./dom.js";
+import { createPlansMenu, createStepsMenu } from "./plans.js";
 
 /** @param {import("./link.js").Context} ctx */
 export function createSummary(ctx) {
@@ -14,12 +15,17 @@ export function createSummary(ctx) {
   const content = h("div", { class: "content" }, h("table", { class: "pd-tbl" }, h("thead", {}, head), body), note);
   const foot = h("div", { class: "pd-foot" }, measure, fill, fillText);
   const empty = emptyNote();
-  const el = h("section", { class: "pd-panel pd-card", "aria-label": "This plan" }, h("header", {}, h("h2", { text: "This plan" }), chip), content, empty.el, foot);
+  const plans = createPlansMenu(ctx);
+  const steps = createStepsMenu(ctx);
+  const el = h("section", { class: "pd-panel pd-card", "aria-label": "This plan" }, h("header", {}, h("h2", { text: "This plan" }), chip, h("span", { class: "grow" }), plans.el, steps.el), content, empty.el, foot);
 
   return {
     el,
-    needs: ["summary"],
+    needs: ["summary", "presets", "steps"],
+    close() { plans.close(); steps.close(); },
     update() {
+      plans.update();
+      steps.update();
       const state = ctx.get("summary") ?? {};
       const rows = state.rows ?? [];
       empty.update(rows.length ? "" : "The plan's size and what it costs appear here once the layers have been analysed.");

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from paredown.specs import Measurement
+from paredown.specs import KEEP, Measurement
 from paredown_widgets import numbers, sensitivities
+from paredown_widgets.filling import limit
 from paredown_widgets.metric_fit import MetricFit
 from paredown_widgets.model import ExplorerModel
 
@@ -67,10 +68,27 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
     if baseline is not None and baseline.loss is not None:
         change = None if measured is None or measured.loss is None else measured.loss - (measured.baseline_loss or baseline.loss)
         table.append(row("Loss increase, nats", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
+    if predicted is not None and predicted.seconds_per_token is not None:
+        original = _original_seconds(model)
+        table.append(
+            row(
+                "Latency a token",
+                none if original is None else numbers.latency(original),
+                numbers.latency(predicted.seconds_per_token),
+                none,
+            )
+        )
     if info.loss == "kl" or (measured is not None and measured.flips is not None):
         share = measured.flips if measured else None
         table.append(row("Flipped predictions", "0", none, none if share is None else f"{numbers.fixed(100 * share, 1)}{numbers.SPACE}%"))
     return table
+
+
+def _original_seconds(model: ExplorerModel) -> float | None:
+    """What the layers take uncompressed, where that was timed too."""
+    kept = [model.record.candidates.get(name, {}).get(KEEP) for name in model.editor.schemes]
+    seconds = [None if candidate is None else candidate.seconds_per_token for candidate in kept]
+    return sum(each for each in seconds if each is not None) if seconds and None not in seconds else None
 
 
 def _plain(baseline: Measurement | None) -> str:
@@ -106,7 +124,8 @@ def _measure_button(model: ExplorerModel, measured: bool) -> dict[str, Any]:
 def _fill_button(model: ExplorerModel) -> dict[str, Any]:
     locked = len({model.editor.groups[name] for name in model.editor.locked})
     free = len(set(model.editor.groups.values())) - locked
-    if model.problem is None or model.budget is None:
+    resource, most = limit(model)
+    if model.problem is None or most is None:
         return {"enabled": False, "text": ""}
     choice = sensitivities.chosen(model)
     unknown = len(sensitivities.missing(model, choice))
@@ -116,4 +135,7 @@ def _fill_button(model: ExplorerModel) -> dict[str, Any]:
             "text": f"{unknown} layer{'s' * (unknown != 1)} without {choice.label[:1].lower()}{choice.label[1:].replace(' × ‖ΔW‖²', '')}",
         }
     by = f", by {choice.label.split(' × ')[0].replace('Trace', 'trace')}" if choice.matrix else ""
-    return {"enabled": free > 0 and not model.offline, "text": f"{locked} locked, {free} free, to {numbers.size(model.budget)}{by}"}
+    return {
+        "enabled": free > 0 and not model.offline,
+        "text": f"{locked} locked, {free} free, to {numbers.size(most) if resource == 'bytes' else numbers.latency(most)}{by}",
+    }

@@ -58,6 +58,17 @@ def check(model: nn.Module, layers: Sequence[LayerRef], plan: Plan) -> tuple[Ref
     Returns:
         Layer names and reasons; empty where the plan can be written.
     """
+    found = list(check_layers(layers, plan))
+    description = quantization_config(layers, plan.schemes)
+    if not description["config_groups"]:
+        found.append(Refusal(type(model).__name__, "the plan keeps every layer, so that there is nothing to compress"))
+    elif not found:
+        found += probe(model, description)
+    return tuple(found)
+
+
+def check_layers(layers: Sequence[LayerRef], plan: Plan) -> tuple[Refusal, ...]:
+    """What `check` finds without the model: every layer that the format can't hold, and every fused group that runtimes could not load."""
     found = [Refusal(layer.name, reason) for layer in layers if (reason := refusal(layer, plan.schemes.get(layer.name, KEEP)))]
     by_name = {layer.name: layer for layer in layers}
     for group in fused_groups(layers):
@@ -68,11 +79,6 @@ def check(model: nn.Module, layers: Sequence[LayerRef], plan: Plan) -> tuple[Ref
             for name in group
             if formats[name] != first
         ]
-    description = quantization_config(layers, plan.schemes)
-    if not description["config_groups"]:
-        found.append(Refusal(type(model).__name__, "the plan keeps every layer, so that there is nothing to compress"))
-    elif not found:
-        found += probe(model, description)
     return tuple(found)
 
 

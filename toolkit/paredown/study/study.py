@@ -14,6 +14,7 @@ from paredown import export, models
 from paredown.errors import ParedownError
 from paredown.evaluation.paired import Compared
 from paredown.executors import Workers
+from paredown.export import Refusal
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
 from paredown.record import Record
@@ -348,6 +349,24 @@ class Study:
         layers = self._session.layers if self._session else find_layers(loaded.model, dtype=loaded.dtype)
         kept = KeptWeights(self.store, lambda layer, scheme: self.session().kept(layer, scheme))
         return export.write(loaded, layers, plan, folder, export_format or (info.export_format if info else "compressed-tensors"), kept)
+
+    def refusals(self, plan: Plan, *, export_format: ExportFormat | None = None) -> tuple[Refusal, ...]:
+        """What a format can't hold of a plan, before anything is written; whether the runtime knows the model's class is asked once it is loaded.
+
+        Args:
+            plan: One of this study's, or one with the same model digest.
+            export_format: None takes the study's.
+
+        Returns:
+            Layers with reasons; empty where nothing speaks against it.
+        """
+        record = self.record()
+        wanted = export_format or (record.info.export_format if record.info else "compressed-tensors")
+        if wanted != "compressed-tensors":
+            return ()
+        if self._model is None:
+            return export.compressed_tensors.check_layers(record.layers, plan)
+        return export.compressed_tensors.check(self._model.model, record.layers, plan)
 
     def session(self) -> Session:
         """The loaded model with its task; loads them on first use.

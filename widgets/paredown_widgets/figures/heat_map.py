@@ -32,7 +32,7 @@ def heat_map(model: ExplorerModel, known: LayerInteractions) -> Json:
     step = -(-count // _LABELS)
     ticks = {"tickvals": list(range(0, count, step)), "ticktext": [escape(name) for name in names[::step]]}
     trace = {
-        "type": "heatmap", "uid": "pairs", "name": "pair terms", "z": [[None if i == j else rounded(v) for j, v in enumerate(row)] for i, row in enumerate(known.pairs)],
+        "type": "heatmap", "uid": "pairs", "name": "pair terms", "meta": {"clickable": True}, "z": [[None if i == j else rounded(v) for j, v in enumerate(row)] for i, row in enumerate(known.pairs)],
         "zmin": -most, "zmax": most, "colorscale": [[k / (_STEPS - 1), token(f"d{k}")] for k in range(_STEPS)], "hovertext": hover, "hoverinfo": "text",
         "xgap": 1 if count <= 60 else 0, "ygap": 1 if count <= 60 else 0,
         "colorbar": {"thickness": 8, "outlinewidth": 0, "ticklen": 3, "len": 1.0, "tickfont": {"size": 10, "color": token("ink3")}, "nticks": 5, "x": 1.01},
