@@ -134,9 +134,7 @@ def rows(found: Sequence[Found]) -> list[Row]:
         name = f"{case} {bits:g} bits vs {rival}"
         notes = "; ".join(sorted({each.note for each in some if each.note}))
         searched, held_out = some[0].samples
-        words = (
-            f"{len(some)} seeds, {searched} search and {held_out} held-out samples; {some[0].metric} {metrics[0]:.4g} vs {metrics[1]:.4g}"
-        )
+        words = f"{len(some)} {'seed' if len(some) == 1 else 'seeds'}, {searched} search and {held_out} held-out samples; {some[0].metric} {metrics[0]:.4g} vs {metrics[1]:.4g}"
         made.append(row(f"{name}: {said}; {words}{notes and f'; {notes}'}", ours.mean(), "nats", theirs.mean()))
         spent = [each.tokens for each in some if each.tokens is not None]
         if spent:
