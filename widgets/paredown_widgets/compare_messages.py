@@ -10,6 +10,7 @@ from paredown_widgets.background import in_background
 from paredown_widgets.compare import plan_of
 from paredown_widgets.comparison import KINDS, PAGE, Kind, name_of
 from paredown_widgets.flips import flips_of
+from paredown_widgets.measuring import queue
 
 if TYPE_CHECKING:
     from paredown_widgets.model import ExplorerModel
@@ -38,15 +39,7 @@ def _remove(model: ExplorerModel, message: Message) -> None:
 def _measure(model: ExplorerModel, message: Message) -> None:
     plan = plan_of(model, str(message["digest"]))
     model.pending.add(plan.digest)
-
-    def ask() -> None:
-        try:
-            model.study.measure(dict(plan.schemes))
-        except BaseException:
-            model.pending.discard(plan.digest)
-            raise
-
-    in_background(model, ask)
+    in_background(model, lambda: queue(model, plan))
     model.changed()
 
 
