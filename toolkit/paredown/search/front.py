@@ -75,8 +75,10 @@ def pareto_front(
 ) -> Front:
     """All plans of the additive model that are Pareto-optimal (`paredown.search.sweep` says how).
 
-    Up to some dozens of groups they are found in milliseconds to a second. In large problems there may be millions, many of them some
-    bytes apart: then a tolerance of 0.01 gives a front that is at no budget more than 1 % above the best, or a narrow range all of it.
+    Up to some dozens of groups they are found in milliseconds to a second. 300 layers with 40 schemes have some millions, many of them a
+    few bytes apart, which nobody looks at. There three things are exact, each in about a second or less: the best plan of one budget
+    (`best_plan`), every plan of a narrow range, such as half a percent to either side of a budget (`between`), and, for all budgets at once, the bound: with a
+    tolerance of 0.01 the front is at no budget more than 1 % above the best, which `gaps` prove.
 
     Args:
         problem: The choices; `paredown.search.narrowed` leaves out some.
