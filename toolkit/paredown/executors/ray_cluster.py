@@ -1,6 +1,8 @@
 """Workers of a Ray cluster: one that runs, or one on this machine that is started on demand and ends with the run.
 
 What is the same for all workers is put into Ray's object store, which holds it once on each machine.
+
+The tests run a local Ray. An address ``ray://HOST:PORT`` goes through Ray's client, and has not been tried against a real server.
 """
 
 from __future__ import annotations
