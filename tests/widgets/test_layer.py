@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from fake_study import RICH, FakeStudy, filled
+from paredown.errors import ParedownError
 from paredown.specs import KEEP, Histogram, Scheme
 from paredown_widgets import layer
+from paredown_widgets.explorer import Explorer
 from paredown_widgets.figures.layer import families, inputs_figure, schemes_figure, weights_figure
 from paredown_widgets.figures.style import resolve
 from paredown_widgets.handlers import handle
@@ -235,6 +237,18 @@ def test_names_of_hostile_layers_reach_plotly_as_text(tmp_path: Path) -> None:
     do(model, "opened", id="layer")
     text = json.dumps([layer.view(model)["weights"], layer.view(model)["inputs"], layer.view(model)["schemes"]])
     assert "<img" not in text
+
+
+@pytest.mark.parametrize("figure", ["weights", "inputs", "schemes"])
+def test_figures_for_papers_are_of_the_opened_layer(folder: Path, figure: str) -> None:
+    with pytest.raises(ParedownError, match="figure must be one of"):
+        Explorer(FakeStudy(folder, blocks=2, schemes=RICH)).figure("layer")
+    explorer = Explorer(FakeStudy(folder, blocks=2, schemes=RICH))
+    explorer.selection = [name(explorer.model, FC2)]
+    drawn = explorer.figure(figure)
+    assert drawn.data
+    assert "token:" not in drawn.to_json()
+    explorer.close()
 
 
 def test_a_histogram_knows_its_bins() -> None:
