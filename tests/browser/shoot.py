@@ -168,6 +168,16 @@ def overflow(view: View) -> list[str]:
     )
 
 
+def ready(view: View, state: dict[str, Any]) -> None:
+    """The state's own tab, drawn."""
+    for chart in ("front", "spectrum"):
+        if (state[chart].get("figure") or {}).get("data"):
+            view.drawn(chart)
+    if state.get("tab"):
+        view.page.get_by_role("tab", name=state["tab"]).click()
+    view.page.wait_for_timeout(250)
+
+
 def main(names: list[str]) -> None:
     OUT.mkdir(exist_ok=True)
     with launched() as browser:
@@ -176,12 +186,7 @@ def main(names: list[str]) -> None:
             view = View(browser, width, 862, scale=1.5)
             state = build()
             view.mount(state, **page)
-            for chart in ("front", "spectrum"):
-                if (state[chart].get("figure") or {}).get("data"):
-                    view.drawn(chart)
-            if state.get("tab"):
-                view.page.get_by_role("tab", name=state["tab"]).click()
-            view.page.wait_for_timeout(250)
+            ready(view, state)
             view.page.screenshot(path=OUT / f"{name}.png", full_page=True)
             height = view.page.evaluate("document.querySelector('.pd').offsetHeight")
             print(f"{name}: {height} px high", overflow(view) or "", view.problems or "")
