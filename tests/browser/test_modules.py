@@ -245,7 +245,7 @@ def test_deep_model_turns_the_plan_and_folds_the_blocks(view: View) -> None:
 
 def test_very_deep_model_scrolls_inside_its_panel(view: View) -> None:
     view.mount(states.deep(80))
-    grid = view.page.locator("[role=grid]")
+    grid = view.page.locator(".pd-grid[role=grid]")
     assert grid.evaluate("(node) => node.scrollWidth > node.clientWidth")
     assert view.page.evaluate("() => document.documentElement.scrollWidth") == 1280
     view.page.locator(".pd-cell").first.focus()
@@ -256,7 +256,7 @@ def test_very_deep_model_scrolls_inside_its_panel(view: View) -> None:
 def test_grid_is_one_tab_stop_with_roles_and_labels(shown: View) -> None:
     assert shown.page.locator('[role=grid] [tabindex="0"]').count() == 1
     assert shown.page.locator('.groups [tabindex="0"]').count() == 1
-    expect(shown.page.locator("[role=grid]")).to_have_attribute("aria-multiselectable", "true")
+    expect(shown.page.locator(".pd-grid[role=grid]")).to_have_attribute("aria-multiselectable", "true")
     expect(shown.cell(FC2_4)).to_have_attribute("aria-label", "Block 4 fc2: 6 bit, edited")
     assert shown.page.evaluate(
         "() => [...document.querySelectorAll('.pd button')].every((b) => b.textContent.trim() || b.getAttribute('aria-label'))"
