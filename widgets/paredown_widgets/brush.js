@@ -15,7 +15,7 @@ const BRUSH_STEP = 0.04;
 export function createBrush(chart, options) {
   const standing = h("div", { class: "pd-region standing", hidden: true, "aria-hidden": "true" });
   const area = h("div", { class: "pd-region", hidden: true, "aria-hidden": "true" });
-  const apply = button("", { class: "primary small", press: commit });
+  const apply = button("Measure these first", { class: "primary small", press: commit });
   apply.removeAttribute("aria-label"); // its words name it
   const cancel = button("Cancel", { class: "quiet icon", icon: "close", press: () => clear(true) });
   const bar = h("div", { class: "pd-brushbar", hidden: true }, apply, cancel);

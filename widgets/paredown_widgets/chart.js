@@ -151,7 +151,7 @@ export function createChart(options) {
     const [x, y] = pressed;
     pressed = null;
     if (event.type === "pointerup" && Math.hypot(event.clientX - x, event.clientY - y) < STILL) {
-      const hit = event.composedPath().includes(el) ? nearest(event) : null;
+      const hit = nearest(event);
       if (hit) { cursor = { uid: hit.uid, point: hit.point }; report(hit, event); }
     }
     else if (event.type === "pointerup") brush?.drop();
