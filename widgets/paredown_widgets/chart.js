@@ -15,6 +15,8 @@ import { adoptPlotlyStyle } from "./host.js";
 const REACH = 14;
 /** A pointer that moved further than this between down and up was dragged, px. */
 const STILL = 5;
+/** On its way to its place a chart may be lower than its margins, px; plotly would put its texts at minus infinity. */
+const SMALLEST = 70;
 const PLOTLY_CONFIG = { displayModeBar: false, responsive: false, showTips: false };
 
 /**
@@ -119,7 +121,7 @@ export function createChart(options) {
   }
 
   async function draw() {
-    if (closed || !figure || !size[0] || !size[1]) return;
+    if (closed || !figure || Math.min(...size) < SMALLEST) return;
     if (pressed || drawing) { dirty = true; return; }
     dirty = false;
     drawing = (async () => { Plotly ??= await options.plotly(); if (!closed) await paintNow(); })();

@@ -33,7 +33,7 @@ function createShape(pick) {
 /** @param {import("./link.js").Context} ctx */
 export function createPlan(ctx) {
   const { link } = ctx;
-  const filter = h("input", { class: "field filter", type: "text", placeholder: "Filter: block 3-5 fc*", "aria-label": "Filter layers", autocomplete: "off", spellcheck: "false" });
+  const filter = h("input", { class: "field filter", type: "text", placeholder: "Filter: block 3-5", "aria-label": "Filter layers", autocomplete: "off", spellcheck: "false" });
   const advice = h("p", { class: "advice", role: "status", hidden: true });
   const hits = h("span", { class: "sub hits", hidden: true });
   const colour = h("select", { class: "field", "aria-label": "Colour by", on: { change: () => ctx.emit({ type: "color_by", id: colour.value }) } });

@@ -136,7 +136,9 @@ class Session:
         self.store.save_arrays(outcomes_name(plan.digest), outcomes(original, compressed, self.task.words).arrays())
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         kernel = self.evaluator.kernel if plan.schemes else EMULATED
-        measured = compare(original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=kernel, seed=self.config.seed)
+        measured = compare(
+            original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=kernel, seed=self.config.seed
+        )
         return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
 
     @contextmanager
