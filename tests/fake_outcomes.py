@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from paredown.specs import Measurement, Outcomes, Plan, Shown
+from paredown.outcomes import Outcomes
+from paredown.specs import Measurement, Plan, Shown
 
 CLASSES = {0: "negative", 1: "positive"}
 REVIEWS = (

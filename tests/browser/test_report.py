@@ -63,7 +63,7 @@ def test_a_report_is_self_contained_and_can_be_explored(tmp_path: Path, chromium
         assert "Block 0 fc1" in page.locator(".pd-spec .pd-curves").inner_text()
         page.get_by_role("radio", name="All", exact=True).click()
         eventually(lambda: points(page, "all", "spectrum") == len(study.layers))
-        page.get_by_role("radio", name="Table").click()
+        page.locator(".pd-spec").get_by_role("radio", name="Table").click()
         page.get_by_role("button", name="Trace").click()
         eventually(lambda: page.locator(".pd-spectable [aria-sort=descending]").inner_text().startswith("Trace"))
         # the page of a layer, by a double click and then by the arrows

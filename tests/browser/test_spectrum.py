@@ -65,11 +65,12 @@ def test_ticks_do_not_touch(shown: View) -> None:
 
 def test_modes_and_matrices_are_asked_for_and_shown(shown: View) -> None:
     page = shown.page
+    modes = page.locator(".pd-spec")  # the plan has a table as well
     for mode, label in (("all", "All"), ("table", "Table"), ("selected", "Selected")):
-        page.get_by_role("radio", name=label, exact=True).click()
+        modes.get_by_role("radio", name=label, exact=True).click()
         assert shown.last("spectrum_mode") == {"type": "spectrum_mode", "id": mode}
         show(shown, mode=mode)
-        expect(page.get_by_role("radio", name=label, exact=True)).to_have_attribute("aria-checked", "true")
+        expect(modes.get_by_role("radio", name=label, exact=True)).to_have_attribute("aria-checked", "true")
         assert page.locator("[data-chart=spectrum]").is_visible() == (mode != "table")
         assert page.locator(".pd-spectable").is_visible() == (mode == "table")
     page.get_by_role("radio", name="Gauss–Newton").click()

@@ -14,7 +14,8 @@ import torch
 from paredown import tasks
 from paredown.errors import ParedownError
 from paredown.evaluation.paired import compare_samples
-from paredown.specs import Measurement, Outcomes, StudyConfig, Trial, from_json, to_json
+from paredown.outcomes import Outcomes
+from paredown.specs import Measurement, StudyConfig, Trial, from_json, to_json
 from paredown.store import Store
 from paredown.study import Study
 from study_checks import figures

@@ -12,7 +12,8 @@ import pytest
 
 from fake_study import RICH, FakeStudy, filled
 from paredown.errors import ParedownError
-from paredown.specs import Outcomes, Scheme
+from paredown.outcomes import Outcomes
+from paredown.specs import Scheme
 from paredown_widgets import Explorer, compare, flips, numbers
 from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel

@@ -11,7 +11,8 @@ import pytest
 
 from fake_study import FakeStudy, filled
 from paredown.errors import ParedownError
-from paredown.specs import Outcomes, Shown
+from paredown.outcomes import Outcomes
+from paredown.specs import Shown
 from paredown_widgets import Explorer, flips
 from paredown_widgets.comparison import PAGE
 from paredown_widgets.flips import Flips

@@ -8,8 +8,9 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 from paredown.errors import ParedownError
+from paredown.outcomes import Outcomes
 from paredown.search.paired import Difference, difference
-from paredown.specs import Measurement, Outcomes, Plan, Shown
+from paredown.specs import Measurement, Plan, Shown
 
 if TYPE_CHECKING:
     from paredown.evaluation.paired import Compared

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from paredown.specs import CurvatureRequest, ExportFormat, Outcomes, Plan, Scheme, Shown
+from paredown.outcomes import Outcomes
+from paredown.specs import CurvatureRequest, ExportFormat, Plan, Scheme, Shown
 from paredown.store import Store
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paredown.specs import Outcomes, Shown
+from paredown.outcomes import Outcomes
+from paredown.specs import Shown
 from paredown_widgets import numbers
 from paredown_widgets.comparison import KINDS, PAGE, Entry, Kind
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paredown.evaluation.comparison import sample_divergences
 from paredown.evaluation.observation import Observation
-from paredown.specs import Outcomes
+from paredown.outcomes import Outcomes
 from paredown.tasks import Predictions
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from paredown.errors import ParedownError
+from paredown.outcomes import Outcomes
 from paredown.search.paired import Difference, difference
-from paredown.specs import Outcomes
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from paredown.specs.events import Event, EventKind, Payload, Stage
 from paredown.specs.interactions import LayerInteractions
 from paredown.specs.layers import LayerKind, LayerRef, fused_groups
 from paredown.specs.measurements import Measurement, Metric, RefineObjective, Split, Trial
-from paredown.specs.outcomes import Outcomes, Shown, shown_arrays, shown_from_arrays
 from paredown.specs.plans import SCHEMA, Candidate, Plan
 from paredown.specs.priority import Priority
 from paredown.specs.profiles import Histogram, InputProfile, LayerProfile
@@ -24,6 +23,7 @@ from paredown.specs.scheme_parts import BITS, GROUP_SIZES, ActivationFormat, Low
 from paredown.specs.schemes import GRAMMAR, KEEP, Criterion, ExportFormat, Rounding, Scheme, default_schemes, usual_criterion
 from paredown.specs.scores import MEASURED, Score
 from paredown.specs.serialisation import from_json, to_json
+from paredown.specs.shown import Shown
 from paredown.specs.study import ModelInfo, Precision, ScalingMethod, StudyConfig
 
 __all__ = [
@@ -54,7 +54,6 @@ __all__ = [
     "Measurement",
     "Metric",
     "ModelInfo",
-    "Outcomes",
     "Payload",
     "Plan",
     "Precision",
@@ -80,8 +79,6 @@ __all__ = [
     "default_schemes",
     "from_json",
     "fused_groups",
-    "shown_arrays",
-    "shown_from_arrays",
     "to_json",
     "usual_criterion",
 ]

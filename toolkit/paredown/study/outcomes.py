@@ -5,7 +5,8 @@ from __future__ import annotations
 from paredown.errors import ParedownError
 from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.paired import Compared, compare_samples
-from paredown.specs import ModelInfo, Outcomes, Plan, Shown, shown_arrays, shown_from_arrays
+from paredown.outcomes import Outcomes, shown_arrays, shown_from_arrays
+from paredown.specs import ModelInfo, Plan, Shown
 from paredown.store import Store
 from paredown.study.journal import Journal
 from paredown.study.session import Session, outcomes_name

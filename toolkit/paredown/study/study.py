@@ -17,10 +17,11 @@ from paredown.executors import Workers
 from paredown.export import Refusal
 from paredown.layers import find_layers
 from paredown.models import LoadedModel
+from paredown.outcomes import Outcomes
 from paredown.record import Record
 from paredown.search import Problem
 from paredown.search.problem import Objective
-from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Outcomes, Plan, Priority, Scheme, Shown, StudyConfig
+from paredown.specs import CurvatureMatrix, CurvatureRequest, ExportFormat, Plan, Priority, Scheme, Shown, StudyConfig
 from paredown.store import Store
 from paredown.study import steps
 from paredown.study.alone import alone, interactions

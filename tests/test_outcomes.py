@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paredown.specs import Outcomes, Shown, shown_arrays, shown_from_arrays
+from paredown.outcomes import Outcomes, shown_arrays, shown_from_arrays
+from paredown.specs import Shown
 
 TEXT = st.text(max_size=12)
 
