@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import fake_curvature
 import fake_outcomes
 import fake_profiles
+from paredown.outcomes import Outcomes
 from paredown.record import Record
 from paredown.search import Problem, allocate
 from paredown.specs import (
@@ -29,7 +30,6 @@ from paredown.specs import (
     Measurement,
     Metric,
     ModelInfo,
-    Outcomes,
     Plan,
     Priority,
     Scheme,
