@@ -17,6 +17,7 @@ from paredown_widgets.run import state_of
 Json = dict[str, Any]
 SERIES = (("a", "solid"), ("b", "5px,2px"), ("c", "1.5px,2px"))
 """Colour and dash of the layers that are shown together."""
+_MENU = -34  # px that the chart's menu needs at the right edge
 _TIGHT = 0.17  # share of the width that the words on outliers need
 _STRIP = (0.085, 0.03)  # share of the height for one layer's rungs, and for the gap below the plot
 
@@ -341,12 +342,12 @@ def _bulk_edge(known: MatrixEstimates, place: SymlogAxis, base: float) -> tuple[
     edge = outliers(known).edge
     above = {"y": 1, "yref": "paper", "yanchor": "top", "yshift": 2}
     if edge is None:
-        return [note(_outlier_words(known), x=1, xref="paper", xanchor="right", xshift=-3, **above)], []
+        return [note(_outlier_words(known), x=1, xref="paper", xanchor="right", xshift=_MENU, **above)], []
     at = rounded(place.place(edge))
     line = {"color": token("line-strong"), "width": 1, "dash": "3px,3px"}
     tight = place.high - place.place(edge) < _TIGHT * (place.high - place.low)
     where = (
-        {"x": 1, "xref": "paper", "xanchor": "right", **above, "yshift": -11}
+        {"x": 1, "xref": "paper", "xanchor": "right", "xshift": _MENU, **above, "yshift": -11}
         if tight
         else {"x": at, "xanchor": "left", "xshift": 4, **above}
     )
