@@ -143,9 +143,15 @@ def test_saved_plans_are_shared_by_the_explorers_of_a_study(model: ExplorerModel
     assert not list(done_folder.glob("*.tmp"))
 
 
-def test_a_damaged_file_of_plans_is_no_plan(model: ExplorerModel, hand, done_folder: Path) -> None:
-    (done_folder / memory.PLANS_NAME).write_text('{"schema": 1, "plans": ', encoding="utf-8")
+def test_a_damaged_file_of_plans_is_said_and_not_written_over(model: ExplorerModel, hand, done_folder: Path) -> None:
+    file, damaged = done_folder / memory.PLANS_NAME, '{"schema": 1, "plans": '
+    file.write_text(damaged, encoding="utf-8")
     assert snapshot(model)["presets"]["saved"] == []
+    assert model.error is not None
+    assert "can't be read" in model.error["text"]
+    assert "move it away" in hand.refused("save_plan", name="mine")
+    assert file.read_text(encoding="utf-8") == damaged
+    file.unlink()
     hand("save_plan", name="mine")
     assert [saved["name"] for saved in snapshot(model)["presets"]["saved"]] == ["mine"]
 

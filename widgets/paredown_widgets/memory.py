@@ -104,7 +104,11 @@ class SavedPlans:
             seen = None
         if seen == self._seen:
             return False
-        self._seen, self._plans = seen, _saved(model)
+        self._seen, self._plans = seen, {}
+        try:
+            self._plans = _saved(model)
+        except ParedownError as error:
+            model.fail(error)
         return True
 
     def plans(self, model: ExplorerModel) -> Mapping[str, Schemes]:
@@ -152,13 +156,21 @@ def _change(model: ExplorerModel, change: Any) -> None:
 
 
 def _saved(model: ExplorerModel) -> dict[str, dict[str, Scheme]]:
+    """What the file holds.
+
+    Raises:
+        ParedownError: If there is one that can't be read: writing over it would lose somebody's plans.
+    """
+    path = _folder(model) / PLANS_NAME
     try:
-        content: Any = json.loads((_folder(model) / PLANS_NAME).read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
         if content["schema"] != _SCHEMA or model.record.info is None or content["model_digest"] != model.record.info.digest:
-            return {}
+            raise ParedownError("it is of another model, or another version of Paredown")
         return {str(name): _parsed(schemes) for name, schemes in content["plans"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ParedownError):
-        return {}  # no file, or not one of ours
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ParedownError) as error:
+        raise ParedownError(f"the saved plans in {path} can't be read: {error}; mend the file, or move it away to begin another") from error
 
 
 def _folder(model: ExplorerModel) -> Path:
