@@ -286,7 +286,7 @@ def predictions(problem: Problem, objectives: Sequence[Objective]) -> tuple[list
     """
     means = []
     for objective in objectives:
-        with contextlib.suppress(ParedownError):
+        with contextlib.suppress(ParedownError):  # nobody computed that score
             means.append(np.concatenate(problem.costs(objective)))
     predicted = np.concatenate(problem.loss_increase)
     deviation = [sum(each.loss_increase_sd for each in choice) for choices in problem.candidates for choice in choices]
