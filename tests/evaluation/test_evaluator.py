@@ -1,96 +1,22 @@
 from __future__ import annotations
 
 import threading
-from functools import cached_property
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from evaluator_setting import INT3, LOW_RANK, ROUNDED, Setting, everywhere, own_task, same, snapshot, task_of
 from paredown.apply import Variants
 from paredown.errors import ParedownError
-from paredown.evaluation import APPROXIMATE, EMULATED, Evaluator, compare, observe
-from paredown.kernels.cpu.library import load
-from paredown.layers import find_layers, weight_of
+from paredown.evaluation import Evaluator
+from paredown.layers import weight_of
 from paredown.methods import compress
-from paredown.specs import KEEP, Plan, Scheme
-from paredown.tasks import Batch, custom
+from paredown.specs import KEEP, Scheme
+from paredown.tasks import Batch
 from seen_layers import seen
 from tiny_models import CASES
-
-INT3 = Scheme.parse("int3g32")
-ROUNDED = Scheme.parse("int4g32a8")
-LOW_RANK = Scheme.parse("int3g32+svd4:8")
-CACHELESS = {"gpt2", "llama", "qwen2", "qwen3", "mistral", "whisper", "t5"}
-
-
-def logits_of(name):
-    options = {"use_cache": False} if name in CACHELESS else {}
-    return lambda model, batch: model(**batch.inputs, **options).logits
-
-
-def task_of(name, batches=2, **others):
-    """A task of as many equal batches with other token ids, pixels or sounds in each."""
-    made = []
-    for seed in range(batches):
-        inputs = CASES[name].inputs()
-        for key, tensor in inputs.items():
-            if tensor.is_floating_point():
-                inputs[key] = tensor + 0.1 * seed
-            elif "ids" in key:
-                inputs[key] = (tensor + seed) % 100 + 3
-        made.append(Batch(inputs, None, (2 * seed, 2 * seed + 1)))
-    logits = others.pop("logits", logits_of(name))
-    return custom(lambda model: 1.0, batches=made, calibration=made, higher_is_better=True, logits=logits, **others)
-
-
-class Setting:
-    """A tiny model, its task, an evaluator, and the slow way: `Variants` and plain runs."""
-
-    def __init__(self, name="bert", *, dtype=torch.float32, model=None, task=None, **options):
-        self.model = (CASES[name].build() if model is None else model).to(dtype)
-        self.task = task or task_of(name)
-        self.batches = self.task.batches("held_out")
-        if dtype == torch.float64:
-            for batch in self.batches:
-                batch.inputs.update({k: v.to(dtype) for k, v in batch.inputs.items() if v.is_floating_point()})
-        self.layers = find_layers(self.model)
-        self.variants = Variants(self.model, self.layers)
-        self.evaluator = Evaluator(self.model, self.layers, self.task, self.batches, self.variants, **options)
-
-    def slowly(self, schemes):
-        with self.variants.applied(schemes):
-            return logits(observe(self.model, self.task, self.batches))
-
-    def fast(self, schemes, **options):
-        return logits(self.evaluator.observe(schemes, **options))
-
-    def in_full(self, schemes):
-        """By an evaluator that records nothing."""
-        return logits(self.forgetful.observe(schemes))
-
-    @cached_property
-    def forgetful(self):
-        return Evaluator(self.model, self.layers, self.task, self.batches, self.variants, precision=self.evaluator.precision)
-
-
-def logits(observation):
-    return [p.logits for p in observation.predictions]
-
-
-def snapshot(model):
-    modules = {name: set(module.__dict__) for name, module in model.named_modules()}
-    hooks = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, modules, hooks
-
-
-def same(first, second):
-    return first[1:] == second[1:] and all(torch.equal(first[0][name], second[0][name]) for name in first[0])
-
-
-def everywhere(layers, *schemes):
-    return {layer.name: schemes[i % len(schemes)] for i, layer in enumerate(layers)}
 
 
 @pytest.fixture(params=CASES)
@@ -276,13 +202,6 @@ class TestModelsThatCanNotBeCut:
         assert setting.evaluator.runs_in_full == "the model has no repeated blocks"
 
 
-def own_task(width=32):
-    batches = [Batch({"x": torch.randn(3, width, generator=torch.Generator().manual_seed(seed))}, None, (seed,) * 3) for seed in range(2)]
-    return custom(
-        lambda model: 1.0, batches=batches, calibration=batches, higher_is_better=True, logits=lambda model, batch: model(batch.inputs["x"])
-    )
-
-
 def test_a_weight_that_is_used_without_its_module_is_put_in_place():
     class Model(nn.Module):
         def __init__(self):
@@ -345,85 +264,6 @@ def test_the_model_comes_back_after_an_exception(error, precision):
     assert same(snapshot(setting.model), before)
     calls.clear()
     assert setting.fast({})
-
-
-def test_in_bfloat16_answers_are_near_and_named_so(name):
-    setting = Setting(name, precision="bfloat16")
-    plan = everywhere(setting.layers, INT3, KEEP, LOW_RANK)
-    before = snapshot(setting.model)
-    parent = setting.fast(plan, keep=True)
-    for fast, slow in zip(parent, setting.slowly(plan), strict=True):
-        assert fast.dtype == torch.float32
-        assert float((fast - slow).norm() / slow.norm()) < 0.03
-        assert not torch.equal(fast, slow)
-    child = plan | {setting.layers[-2].name: ROUNDED}
-    assert all(map(torch.equal, setting.fast(child), setting.in_full(child)))
-    assert same(snapshot(setting.model), before)
-    assert all(parameter.dtype == torch.float32 for parameter in setting.model.parameters())
-    assert setting.evaluator.kernel == APPROXIMATE
-
-
-@pytest.mark.parametrize("name", ["bert", "gpt2", "llama", "whisper"])
-def test_on_our_kernels_answers_are_near_and_named_so(name):
-    if load()[0] is None:
-        pytest.skip("there is no compiler")
-    setting = Setting(name, precision="int8")
-    plan = everywhere(setting.layers, Scheme.parse("int8g32"), INT3, KEEP, ROUNDED, LOW_RANK, Scheme.parse("nf4g32"), Scheme.parse("2:4"))
-    before = snapshot(setting.model)
-    parent = setting.fast(plan, keep=True)
-    for fast, slow in zip(parent, setting.slowly(plan), strict=True):
-        assert float((fast - slow).norm() / slow.norm()) < 0.03
-        assert not torch.equal(fast, slow)
-    child = plan | {setting.layers[-2].name: INT3}
-    assert all(map(torch.equal, setting.fast(child), setting.in_full(child)))
-    assert same(snapshot(setting.model), before)
-    assert setting.evaluator.kernel.startswith("packed codes on our kernels")
-    assert "approximate" in setting.evaluator.kernel
-
-
-def test_on_our_kernels_variants_take_the_memory_of_their_codes():
-    if load()[0] is None:
-        pytest.skip("there is no compiler")
-    packed, dense = (Setting("bert", precision=precision) for precision in ("int8", "float32"))
-    linear = {layer.name: INT3 for layer in packed.layers if layer.kind == "linear"}
-    for setting in (packed, dense):
-        setting.fast(linear)
-        setting.fast(linear)
-    kept = sum(layer.shape[0] * layer.shape[1] * 4 for layer in dense.layers if layer.name not in linear)
-    assert packed.evaluator.weights.bytes - kept < 0.25 * (dense.evaluator.weights.bytes - kept)
-
-
-def test_a_model_that_can_not_run_in_bfloat16_is_refused():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.inner = nn.Linear(32, 32)
-            self.register_buffer("fixed", torch.eye(32))
-
-        def forward(self, x):
-            return self.inner(x) @ self.fixed
-
-    setting = Setting(model=Model().eval(), task=own_task(), precision="bfloat16")
-    with pytest.raises(ParedownError, match=r"Model can't run in bfloat16: .*; evaluate it in float32"):
-        setting.fast({})
-
-
-def test_measurements_say_what_multiplied_the_weights():
-    setting = Setting("bert")
-    assert setting.evaluator.kernel == "dequantized float32 weights, packed by oneDNN (emulated)"
-    assert Setting("bert", dtype=torch.float64).evaluator.kernel == EMULATED
-    approximate = Setting("bert", precision="bfloat16").evaluator
-    found = compare(
-        approximate.observe({}),
-        approximate.observe({}),
-        setting.task,
-        Plan("m", "d", {}, 1),
-        split="held_out",
-        data_digest="",
-        kernel=approximate.kernel,
-    )
-    assert "approximate" in found.kernel
-    assert found.kl == 0
 
 
 class TestMemory:
