@@ -63,7 +63,7 @@ def show(title: str, rows: list[Row], to: Path | None) -> None:
     """Print the rows, and write them where asked."""
     table = Table(title=title, title_justify="left")
     for heading in ("name", "ours", "rival", "ratio", "unit"):
-        table.add_column(heading, justify="left" if heading in ("name", "unit") else "right", no_wrap=True)
+        table.add_column(heading, justify="left" if heading in ("name", "unit") else "right", no_wrap=heading != "name")
     for each in rows:
         table.add_row(each.name, *("" if value is None else f"{value:.3g}" for value in (each.ours, each.rival, each.ratio)), each.unit)
     Console(width=140).print(table)

@@ -2,7 +2,7 @@
 
 Everyone chooses among the same candidates with fused groups decided together. Calibration and search samples are drawn anew for each seed, out
 of the calibration pool and of held-out samples beyond those that results are measured on. Differences have paired bootstrap intervals: one
-is ahead or behind where 0 lies outside, else the difference is undecided.
+is ahead or behind where 0 lies outside, else the difference is undecided; so is the mean over the seeds, on the same held-out samples.
 Refinement shares one search between the budgets, EvoPress searches each. Tokens are those of the samples that ran forward, without padding;
 the calibration pass that prices the candidates comes to ours.
 ModelOpt and AutoRound decide no embeddings: they get, of their plans for each width of these, the one that is best on half of the search split.
@@ -41,7 +41,7 @@ from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.screening import drawn
 from paredown.evaluation.search_split import SearchSplit, cut
 from paredown.models import LoadedModel
-from paredown.search import CLASSICS, Problem, allocate, compare, difference
+from paredown.search import CLASSICS, Difference, Problem, allocate, compare, difference
 from paredown.search.refinement import Refinement
 from paredown.specs import Scheme, StudyConfig
 from paredown.study import Study
@@ -68,6 +68,8 @@ class Found:
         high: Upper end.
         metrics: Ours, the rival's.
         samples: Of the search split, of the held-out split.
+        gaps: KL of ours less the rival's on each held-out sample, summed over its units.
+        units: Of each held-out sample.
         tokens: That ran forward at this budget: ours, the rival's; where they were counted.
         note: What else there is to know.
     """
@@ -82,6 +84,8 @@ class Found:
     high: float
     metrics: tuple[float, float]
     samples: tuple[int, int]
+    gaps: Sequence[float]
+    units: Sequence[float]
     tokens: tuple[float, float] | None = None
     note: str = ""
 
@@ -114,7 +118,10 @@ def main() -> None:
         for name, seed in itertools.product(arguments.models.split(","), map(int, arguments.seeds.split(","))):
             for each in of_seed(name, seed, folder, arguments):
                 found.append(each)
-                print(each, flush=True)
+                print(
+                    f"{each.case}, seed {each.seed}, {each.bits:g} bits vs {each.rival}: {each.kl[0]:.4g}, {each.kl[1]:.4g}, {verdict(each)}",
+                    flush=True,
+                )
     if arguments.keep:
         file = arguments.keep / "found.json"  # rows of other runs in this folder stay
         before = [Found(**each) for each in json.loads(file.read_text())] if file.exists() else []
@@ -129,7 +136,7 @@ def rows(found: Sequence[Found]) -> list[Row]:
     for case, bits, rival in sorted({(each.case, each.bits, each.rival) for each in found}):
         some = [each for each in found if (each.case, each.bits, each.rival) == (case, bits, rival)]
         ours, theirs = np.array([each.kl for each in some]).T
-        said = "; ".join(f"{verdict(each)} {each.low:+.2g} to {each.high:+.2g}" for each in some)
+        said = "; ".join([*map(verdict, some), *([f"together {verdict(together(some))}"] if len(some) > 1 else [])])
         metrics = np.mean([each.metrics for each in some], axis=0)
         name = f"{case} {bits:g} bits vs {rival}"
         notes = "; ".join(sorted({each.note for each in some if each.note}))
@@ -144,9 +151,16 @@ def rows(found: Sequence[Found]) -> list[Row]:
     return made
 
 
-def verdict(found: Found) -> str:
+def together(found: Sequence[Found]) -> Difference:
+    """The mean over these draws of calibration data: its interval is that of the held-out samples, which all draws have in common."""
+    ours = np.mean([each.gaps for each in found], axis=0)
+    return difference(ours, np.zeros_like(ours), np.array(found[0].units))
+
+
+def verdict(found: Found | Difference) -> str:
     """Whether ours has the lower KL, beyond the interval."""
-    return "ahead" if found.high < 0 else "behind" if found.low > 0 else "undecided"
+    word = "ahead" if found.high < 0 else "behind" if found.low > 0 else "undecided"
+    return f"{word} {found.low:+.2g} to {found.high:+.2g}"
 
 
 def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -> Iterator[Found]:
@@ -293,10 +307,25 @@ class Case:
         """Ours beside a rival's."""
         one, other, units = (np.array(values) for values in (ours["kl"], theirs["kl"], ours["units"]))
         gap = difference(one, other, units)
+        gaps = [float(f"{each:.6g}") for each in one - other]
         kl = float(one.sum() / units.sum()), float(other.sum() / units.sum())
         metric = "log perplexity" if self.task.metric == "perplexity" else self.task.metric
         sizes = len(self.split), len(units)
-        return Found(name, self.seed, bits, rival, metric, kl, gap.low, gap.high, (ours["metric"], theirs["metric"]), sizes, **more)
+        return Found(
+            name,
+            self.seed,
+            bits,
+            rival,
+            metric,
+            kl,
+            gap.low,
+            gap.high,
+            (ours["metric"], theirs["metric"]),
+            sizes,
+            gaps,
+            units.tolist(),
+            **more,
+        )
 
     def rivals(self, budgets: Sequence[float]) -> dict[str, dict[float, tuple[Schemes, str]]]:
         """What the rivals with environments of their own decide, by rival and budget, and what they took."""
