@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 import pytest
 
-from fake_study import FakeStudy, filled, info
+from fake_study import FakeStudy, filled, info, measurement
 from paredown.specs import Plan, from_json
 from paredown_widgets import picture
 from paredown_widgets.figures import front, spectrum
@@ -199,6 +199,17 @@ def test_values_of_the_front_are_those_of_the_store(model: ExplorerModel) -> Non
     for digest, x, y, up in zip(trace["customdata"], trace["x"], trace["y"], trace["error_y"]["array"], strict=True):
         measured = model.record.measurements[digest]
         assert (x, y, up) == pytest.approx((measured.bytes / 1e6, measured.kl, measured.kl_sd), rel=1e-5)
+
+
+def test_a_plan_that_is_measured_again_moves_on_the_front(model: ExplorerModel, study: FakeStudy) -> None:
+    before = snapshot(model)["front"]["figure"]["data"]
+    digest = next(trace for trace in before if trace["uid"] == "measured")["customdata"][3]
+    again = measurement(model.record.plans[digest], seed=1)
+    study.store.append("again", "measure", "measurement", payload=[again])
+    model.refresh()
+    trace = next(trace for trace in snapshot(model)["front"]["figure"]["data"] if trace["uid"] == "measured")
+    assert trace["y"][trace["customdata"].index(digest)] == pytest.approx(again.kl, rel=1e-5)
+    assert before != snapshot(model)["front"]["figure"]["data"]
 
 
 def test_a_plan_far_out_sits_on_the_edge_with_an_arrow(model: ExplorerModel) -> None:

@@ -95,6 +95,7 @@ class ExplorerModel(param.Parameterized):
         self.asked: dict[str, Plan] = {}  # plans that a person wants measured and that were not yet, by digest; outlives the kernel
         self.saved = SavedPlans()
         self.hessian_asked = False  # between the command and the first sign that the study works on it
+        self.measurement_events = 0  # measurements that have come, those of a plan measured again too: what the front depends on
         self.curvature_events = 0  # that brought something on the curvature: what the spectra depend on
         self.status = ""  # about the last edit
         self.touched = False  # before the first edit the explorer proposes a plan
@@ -202,6 +203,7 @@ class ExplorerModel(param.Parameterized):
         if record.info is not None and record.info.loss == "loss" and self.y == "kl":
             self.y = "loss"
         self.measurements = len(self.measured_plans())
+        self.measurement_events += sum(isinstance(value, Measurement) for event in events for value in event.payload)
         self.state = record.state
 
     def _price(self, priced: int) -> None:

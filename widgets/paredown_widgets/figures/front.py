@@ -71,7 +71,7 @@ def ground(model: ExplorerModel, y: str | None = None, x: Resource | None = None
             "x_options": x_options(model), "refined": False, "empty": "The front appears here, plan by plan, while the study runs.",
         }  # fmt: skip
     key = (
-        model.measurements,
+        model.measurement_events,
         model.priced,
         model.history.tried,
         len(model.history.improvements),
@@ -220,22 +220,21 @@ def _hover(model: ExplorerModel, m: Measurement, *name: str, plan: Plan | None =
 
 
 def _measured(model: ExplorerModel, scale: Scale, extent: Extent) -> dict[str, Point]:
-    """Plan digest to its point, in the order measured; what hovering says is left out. Each is made once."""
+    """Plan digest to its point, in the order measured; what hovering says is left out. Each is made once for a measurement."""
     name, key = f"points {scale.quantity} {extent.resource}", (model.priced, id(model.record.baseline))
     if name not in model.cache or model.cache[name][0] != key:
         model.cache[name] = (key, {})
-    points: dict[str, Point | None] = model.cache[name][1]
+    points: dict[str, tuple[Measurement, Point | None]] = model.cache[name][1]
     for digest, m in model.measured_plans().items():
-        if digest not in points:
+        if digest not in points or points[digest][0] is not m:
             value, place = scale.of(m), extent.of(m.bytes, _seconds(model, model.record.plans[digest]))
             bits = model.uniform_bits(digest)
-            if value is None or place is None:
-                points[digest] = None
-            else:
-                points[digest] = Point(
-                    place, *value, "", digest, f"W{bits}" if bits else "", refined=is_refined(model.record.plans[digest])
-                )
-    return {digest: point for digest, point in points.items() if point is not None}
+            refined = is_refined(model.record.plans[digest])
+            point = (
+                None if value is None or place is None else Point(place, *value, "", digest, f"W{bits}" if bits else "", refined=refined)
+            )
+            points[digest] = m, point
+    return {digest: point for digest, (_, point) in points.items() if point is not None}
 
 
 def _described(model: ExplorerModel, points: list[Point]) -> list[Point]:
