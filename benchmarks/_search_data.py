@@ -24,13 +24,14 @@ class Drawn(Task):
     Args:
         task: The task.
         seed: Of the draw.
+        held_out: Samples that results are measured on; the task's number where not given.
     """
 
-    def __init__(self, task: Task, seed: int) -> None:
+    def __init__(self, task: Task, seed: int, held_out: int | None = None) -> None:
         self.task, self.name, self.label, self.unit = task, f"{task.name} drawn {seed}", task.label, task.unit
         self.metric, self.higher_is_better, self.offers_probabilities = task.metric, task.higher_is_better, task.offers_probabilities
         self.default_samples = task.default_samples
-        results = {i for batch in task.batches("held_out") for i in batch.ids}
+        results = {i for batch in task.batches("held_out", held_out) for i in batch.ids}
         rest = [
             rows_of(batch, torch.tensor([row for row, i in enumerate(batch.ids) if i not in results]))
             for batch in task.batches("held_out", ALL)

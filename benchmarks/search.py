@@ -165,7 +165,7 @@ def verdict(found: Found | Difference) -> str:
 
 def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -> Iterator[Found]:
     loaded, task = loaded_case(name)
-    task = Drawn(task, seed)
+    task = Drawn(task, seed, arguments.held_out)
     schemes, joint = tuple(arguments.schemes.split(",")), tuple(arguments.joint.split(",")) if arguments.joint else ()
     widths = [float(bits) for bits in arguments.bits.split(",")]
     case = Case(folder, f"{name}-{seed}", loaded, task, schemes, seed, arguments)
