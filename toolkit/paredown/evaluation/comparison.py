@@ -105,21 +105,28 @@ def _metric(scores: Scores, task: Task, seed: int) -> Metric:
     return Metric(task.metric, value, low, high, task.higher_is_better)
 
 
-def sample_divergences(original: Sequence[Predictions], compressed: Sequence[Predictions]) -> tuple[Tensor, Tensor]:
-    """Of each sample with counted units: its divergence summed over them, and their number, [samples] each, float64.
+def sample_divergences(
+    original: Sequence[Predictions], compressed: Sequence[Predictions], sizes: Sequence[int] = ()
+) -> tuple[Tensor, Tensor]:
+    """Of each sample: its divergence summed over its counted units, and their number, [samples] each, float64.
 
     Args:
         original: The original model's predictions, batch by batch.
         compressed: The compressed model's of the same batches.
+        sizes: Samples in each batch; where not given, those behind the last counted unit of a batch are left out.
     """
     sums: list[Tensor] = []
     counts: list[Tensor] = []
-    for before, after in zip(original, compressed, strict=True):
-        rows = int(before.sample.max()) + 1 if len(before.sample) else 0
+    for before, after, rows in zip(original, compressed, sizes or map(_counted, original), strict=True):
         each = torch.zeros(rows, dtype=torch.float64).index_add_(0, before.sample, divergence(before.logits, after.logits))
         sums.append(each)
         counts.append(torch.bincount(before.sample, minlength=rows).double())
     return torch.cat(sums), torch.cat(counts)
+
+
+def _counted(predictions: Predictions) -> int:
+    """Samples up to the last that has a counted unit."""
+    return int(predictions.sample.max()) + 1 if len(predictions.sample) else 0
 
 
 def _kl(total: Tensor, units: Tensor) -> tuple[float, float]:

@@ -14,12 +14,18 @@ from paredown.outcomes import Outcomes
 from paredown.tasks import Predictions
 
 
-def outcomes(original: Observation, compressed: Observation, words: Callable[[Sequence[int]], Sequence[str]] | None = None) -> Outcomes:
+def outcomes(
+    original: Observation,
+    compressed: Observation,
+    sizes: Sequence[int],
+    words: Callable[[Sequence[int]], Sequence[str]] | None = None,
+) -> Outcomes:
     """Hold what a compressed model answered against the original, sample by sample.
 
     Args:
         original: The original model's observation.
         compressed: The compressed model's, of the same batches.
+        sizes: Samples in each batch, those without a counted unit among them.
         words: Puts classes in words, `paredown.tasks.Task.words`.
     """
     made, scores = compressed.predictions, compressed.scores
@@ -27,12 +33,12 @@ def outcomes(original: Observation, compressed: Observation, words: Callable[[Se
     if not made:
         none = np.empty(0)
         return Outcomes(none, none, none, *metric, written=scores.written)
-    kl, units = sample_divergences(original.predictions, made)
+    kl, units = sample_divergences(original.predictions, made, sizes)
     answers, probabilities = (torch.cat(parts) for parts in zip(*map(_most_likely, made), strict=True))
     loss = right = torch.empty(0)
     targets = [one.targets for one in made if one.targets is not None]
     if len(targets) == len(made):
-        loss = torch.cat([_losses(one, target) for one, target in zip(made, targets, strict=True)])
+        loss = torch.cat([_losses(one, target, size) for one, target, size in zip(made, targets, sizes, strict=True)])
         right = answers == torch.cat(targets)
     distinct = answers.unique().tolist()
     return Outcomes(
@@ -53,9 +59,7 @@ def _most_likely(made: Predictions) -> tuple[Tensor, Tensor]:
     return answers, (largest - made.logits.logsumexp(-1)).exp()
 
 
-def _losses(made: Predictions, targets: Tensor) -> Tensor:
+def _losses(made: Predictions, targets: Tensor, size: int) -> Tensor:
     """Summed over the units of each sample, [samples]."""
-    if not len(made.sample):
-        return torch.empty(0, dtype=torch.float64)
     each = nn.functional.cross_entropy(made.logits, targets, reduction="none").double()
-    return torch.zeros(int(made.sample.max()) + 1, dtype=torch.float64).index_add_(0, made.sample, each)
+    return torch.zeros(size, dtype=torch.float64).index_add_(0, made.sample, each)

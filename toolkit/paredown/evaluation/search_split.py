@@ -111,8 +111,9 @@ class SearchSplit:
     def _damage(self, schemes: Mapping[str, Scheme], key: bytes) -> np.ndarray:
         if self.objective != "kl":
             return self._values(schemes, key) - self._base[key]
-        made = self._evaluator.predictions(schemes, self._pieces[key], keep=True)
-        sums, _ = sample_divergences(self._original[key], made)
+        batches = self._pieces[key]
+        made = self._evaluator.predictions(schemes, batches, keep=True)
+        sums, _ = sample_divergences(self._original[key], made, [len(batch.ids) for batch in batches])
         return sums.numpy()
 
     def _values(self, schemes: Mapping[str, Scheme], key: bytes) -> np.ndarray:

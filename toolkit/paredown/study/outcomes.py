@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from paredown.errors import ParedownError
-from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.paired import Compared, compare_samples
 from paredown.outcomes import Outcomes, shown_arrays, shown_from_arrays
 from paredown.specs import ModelInfo, Plan, Shown
@@ -25,7 +24,7 @@ def keep_samples(session: Session, journal: Journal) -> None:
     baseline = journal.record.baseline
     if baseline is not None:
         original = session.original()
-        store.save_arrays(outcomes_name(baseline.plan_digest), outcomes(original, original, session.task.words).arrays())
+        store.save_arrays(outcomes_name(baseline.plan_digest), session.outcomes(original, original).arrays())
 
 
 def shown_samples(store: Store) -> tuple[Shown, ...]:

@@ -24,6 +24,7 @@ from paredown.export import compressed_tensors
 from paredown.layers import find_layers, weight_of
 from paredown.methods import Compressed, compress
 from paredown.models import LoadedModel
+from paredown.outcomes import Outcomes
 from paredown.sensitivity import statistics_of
 from paredown.sizes import fixed_bytes
 from paredown.specs import ExportFormat, LayerRef, Measurement, ModelInfo, Plan, Scheme, StudyConfig, default_schemes
@@ -133,13 +134,17 @@ class Session:
                 compressed = self.evaluator.observe(plan.schemes, keep=plan.found_by == "user")
         else:
             compressed = original
-        self.store.save_arrays(outcomes_name(plan.digest), outcomes(original, compressed, self.task.words).arrays())
+        self.store.save_arrays(outcomes_name(plan.digest), self.outcomes(original, compressed).arrays())
         digest = self.task.data_digest("held_out", self.config.held_out_samples)
         kernel = self.evaluator.kernel if plan.schemes else EMULATED
         measured = compare(
             original, compressed, self.task, plan, split="held_out", data_digest=digest, kernel=kernel, seed=self.config.seed
         )
         return measured if cached is None else replace(measured, kv_cache_bits=bits, kv_cache_bytes=cached.bytes_per_token)
+
+    def outcomes(self, original: Observation, compressed: Observation) -> Outcomes:
+        """What a plan did to each held-out sample."""
+        return outcomes(original, compressed, [len(batch.ids) for batch in self.held_out], self.task.words)
 
     @contextmanager
     def as_measured(self) -> Iterator[kv_cache.CacheRecord | None]:
