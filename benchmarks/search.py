@@ -37,7 +37,6 @@ from _search_rivals import DRIVERS, plans
 from allocation import random_scores
 from paredown.errors import ParedownError
 from paredown.evaluation.comparison import sample_divergences
-from paredown.evaluation.outcomes import outcomes
 from paredown.evaluation.screening import drawn
 from paredown.evaluation.search_split import SearchSplit, cut
 from paredown.models import LoadedModel
@@ -297,7 +296,7 @@ class Case:
         """KL of each held-out sample, its units and the metric."""
 
         def measured() -> dict[str, Any]:
-            seen = outcomes(self.session.original(), self.evaluator.observe(self.problem.effective(schemes)))
+            seen = self.session.outcomes(self.session.original(), self.evaluator.observe(self.problem.effective(schemes)))
             kl = [float(f"{each:.6g}") for each in seen.kl]
             return {"kl": kl, "units": seen.units.tolist(), "metric": float(seen.numerator.sum() / seen.denominator.sum())}
 
