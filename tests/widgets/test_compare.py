@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from paredown.outcomes import Outcomes
 from paredown.specs import Scheme
 from paredown_widgets import Explorer, compare, flips, numbers
 from paredown_widgets.handlers import handle
+from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
 
 
@@ -51,6 +53,71 @@ def searched(model: ExplorerModel) -> str:
 
 def row(model: ExplorerModel, label: str) -> dict:
     return next(row for row in compare.view(model)["rows"] if row["label"].startswith(label))
+
+
+@pytest.fixture
+def kept(folder: Path, tmp_path: Path) -> ExplorerModel:
+    """The same in a folder of its own, for what is written there."""
+    return reopened(Path(shutil.copytree(folder, tmp_path / "study")))
+
+
+def reopened(folder: Path) -> ExplorerModel:
+    """As after a restart of the kernel."""
+    made = ExplorerModel(FakeStudy(folder, timed=True))
+    made.refresh()
+    return made
+
+
+def test_compared_plans_outlive_the_kernel_whether_or_not_the_plan_was_edited(kept: ExplorerModel) -> None:
+    folder = kept.study.folder
+    proposed = dict(kept.editor.schemes)
+    do(kept, "compare_add", digest=uniform(kept, 3))
+    remember(kept)
+    again = reopened(folder)
+    assert again.comparison.added == (uniform(kept, 3),)
+    assert (again.touched, again.editor.schemes) == (False, proposed)
+    name = next(iter(again.editor.schemes))
+    do(again, "bits", layers=[name], bits=2)
+    do(again, "bits", layers=[name], bits=8)
+    again.comparison.opened = True
+    (before,) = [
+        item["digest"]
+        for item in items(again, "History of this plan")
+        if item["name"].startswith("Before: ") and "2 bit" not in item["name"]
+    ][:1]
+    do(again, "compare_add", digest=before)
+    remember(again)
+    third = reopened(folder)
+    assert third.comparison.added == (uniform(kept, 3), before)
+    assert third.editor.schemes == again.editor.schemes
+    entries = [entry.plan for entry in third.comparison.entries(third)]
+    assert entries == [entry.plan for entry in again.comparison.entries(again)]  # a state of the plan that the study does not hold
+    for plan in third.comparison.added:
+        do(third, "compare_remove", digest=plan)
+    remember(third)
+    assert reopened(folder).comparison.added == ()
+
+
+def items(model: ExplorerModel, group: str) -> list[dict]:
+    return next((one["items"] for one in compare.offered(model) if one["label"] == group), [])
+
+
+def test_saved_plans_may_be_added_by_their_names(kept: ExplorerModel) -> None:
+    kept.comparison.opened = True
+    assert items(kept, "Saved") == []
+    do(kept, "bits", layers=[next(iter(kept.editor.schemes))], bits=2)
+    saved = kept.plan
+    assert saved is not None
+    do(kept, "save_plan", name="<b>mine</b>")
+    do(kept, "undo")
+    (item,) = items(kept, "Saved")
+    assert (item["name"], item["digest"], item["measured"]) == ("<b>mine</b>", saved.digest, False)
+    do(kept, "compare_add", digest=item["digest"])
+    assert items(kept, "Saved") == []
+    assert [plan["name"] for plan in compare.view(kept)["plans"]] == ["this plan", "saved as <b>mine</b>"]
+    do(kept, "forget_plan", name="<b>mine</b>")  # it stays where it is compared, over a restart too
+    remember(kept)
+    assert [entry.name for entry in reopened(kept.study.folder).comparison.entries(kept)][1:] == ["saved as <b>mine</b>"]
 
 
 def test_nothing_is_worked_out_before_somebody_looks(folder: Path) -> None:
@@ -211,8 +278,8 @@ def test_a_study_of_an_earlier_version_asks_to_measure_again(folder: Path) -> No
     assert "Measure a plan again to see which ones flipped" in flips.view(model)["empty"]
 
 
-def test_python_compares_as_the_view_does(folder: Path) -> None:
-    explorer = Explorer(FakeStudy(folder, timed=True))
+def test_python_compares_as_the_view_does(kept: ExplorerModel) -> None:
+    explorer = Explorer(kept.study)
     try:
         model = explorer.model
         plans = [model.record.plans[uniform(model, 3)], searched(model)[:9]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,8 +146,8 @@ def test_sounds_are_sent_when_they_are_asked_for(model: ExplorerModel) -> None:
     assert sent == [row["sample"] for row in rows[4:12]]
 
 
-def test_the_dataframe_has_every_row_and_the_copy_makes_it_again(folder: Path) -> None:
-    explorer = Explorer(FakeStudy(folder))
+def test_the_dataframe_has_every_row_and_the_copy_makes_it_again(folder: Path, tmp_path: Path) -> None:
+    explorer = Explorer(FakeStudy(shutil.copytree(folder, tmp_path / "study")))  # what is compared is kept there
     try:
         model = explorer.model
         explorer.compare(next(digest for digest in model.measured_plans() if model.uniform_bits(digest) == 3))

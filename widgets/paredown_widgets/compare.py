@@ -261,7 +261,7 @@ def notices(model: ExplorerModel, entries: Sequence[Entry]) -> list[str]:
 
 
 def offered(model: ExplorerModel) -> list[Json]:
-    """The plans that may be added, in groups: uniform ones, other measured ones by size, and earlier states of this plan."""
+    """The plans that may be added, in groups: uniform ones, saved ones, other measured ones by size, and earlier states of this plan."""
     here, out = model.plan, set(model.comparison.added)
     measured = model.measured_plans()
     uniform = {digest: bits for digest in measured if (bits := model.uniform_bits(digest)) is not None}
@@ -274,6 +274,7 @@ def offered(model: ExplorerModel) -> list[Json]:
     by_size = sorted(nearest, key=lambda digest: measured[digest].bytes)
     groups = [
         ("Uniform", [(digest, name_of(model, record[digest], digest), record[digest]) for digest in by_width]),
+        ("Saved", [(plan.digest, name, plan) for name, plan in model.saved.as_plans(model).items()]),
         ("Measured, nearest in size", [(digest, name_of(model, record[digest], digest), record[digest]) for digest in by_size]),
         ("History of this plan", _states(model)),
     ]
@@ -290,8 +291,9 @@ def plan_of(model: ExplorerModel, digest: str) -> Plan:
     Raises:
         ParedownError: If there is none.
     """
+    saved = {plan.digest: plan for plan in model.saved.as_plans(model).values()}
     states = {known: plan for known, _, plan in _states(model)}
-    found = model.comparison.find(model, digest) or states.get(digest)
+    found = model.comparison.find(model, digest) or saved.get(digest) or states.get(digest)
     if found is None:
         raise ParedownError(f"this study has no plan {digest}; open the menu again, the plan may have been edited meanwhile")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
@@ -97,7 +98,7 @@ class Comparison:
             return []
         chosen = [
             ("recorded plan" if model.offline else "this plan", model.plan),
-            *((name_of(model, plan), plan) for digest in self.added if (plan := self.find(model, digest))),
+            *((name_of(model, plan), plan) for plan in self.plans(model)),
         ]
         return [
             Entry(letter, plan, name, measured := model.record.measurements.get(plan.digest), self._of(plan.digest, measured))
@@ -119,6 +120,16 @@ class Comparison:
         self.added = (*self.added, plan.digest)
         self.rows = PAGE
         return LETTERS[len(self.added)]
+
+    def plans(self, model: ExplorerModel) -> list[Plan]:
+        """The plans that stand beside the user's, B first."""
+        return [plan for digest in self.added if (plan := self.find(model, digest))]
+
+    def restore(self, model: ExplorerModel, plans: Sequence[Plan]) -> None:
+        """Take up what was compared when the study was left."""
+        self.added = ()
+        for plan in plans[: len(LETTERS) - 1]:
+            self.add(model, plan)
 
     def begin(self, model: ExplorerModel, like: Comparison | None = None) -> None:
         """Compare what another explorer compares, or else the measured uniform plan of the nearest size."""

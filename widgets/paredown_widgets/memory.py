@@ -1,7 +1,7 @@
 """The user's plan outlives the kernel: small files in the study's folder, written after edits and read when a study is opened.
 
-They hold decisions only, no results; those are in the store. ``explorer.json`` is the plan with its history, locks, budget and the plans
-that wait to be measured: the last explorer that was edited wins. ``explorer-plans.json`` has the plans that were saved by name: it is
+They hold decisions only, no results; those are in the store. ``explorer.json`` is the plan with its history, locks, budget, the plans
+that wait to be measured and those that it is compared with: the last explorer that was edited wins. ``explorer-plans.json`` has the plans that were saved by name: it is
 read again before it is written, so that two explorers keep each other's.
 """
 
@@ -31,19 +31,29 @@ Schemes = Mapping[str, Scheme]
 
 
 def remember(model: ExplorerModel) -> None:
-    """Write plan, history, locks and budget beside the store, if the user has touched them since the last time."""
+    """Write plan, history, locks, budget and compared plans beside the store, if the user has touched them since the last time."""
     with model.lock:
-        info, editor = model.record.info, model.editor
-        if info is None or not model.touched or model.offline:
+        info, editor, compared = model.record.info, model.editor, model.comparison.plans(model)
+        if info is None or model.offline or not (model.touched or compared or model.remembered):
             return
         limits = {"budget": model.budget, "latency_budget": model.latency_budget, "budget_unit": model.budget_unit}
-        now = (editor.schemes, editor.steps[-1:], len(editor.undone), model.reference, sorted(editor.locked), limits, list(model.asked))
+        now = (
+            editor.schemes,
+            editor.steps[-1:],
+            len(editor.undone),
+            model.reference,
+            sorted(editor.locked),
+            limits,
+            list(model.asked),
+            model.comparison.added,
+        )
         if now == model.remembered:
             return
         model.remembered = now
         content = {
             "schema": _SCHEMA,
             "model_digest": info.digest,
+            "touched": model.touched,
             "schemes": _text(editor.schemes),
             "reference": None if model.reference is None else _text(model.reference),
             "locked": sorted(editor.locked),
@@ -51,6 +61,7 @@ def remember(model: ExplorerModel) -> None:
             "history": list(_diffs(editor.schemes, editor.steps[::-1])),
             "undone": list(_diffs(editor.schemes, editor.undone)),
             "waiting": [json.loads(to_json(plan)) for plan in model.asked.values()],
+            "compared": [json.loads(to_json(plan)) for plan in compared],
         }
     try:
         _write(_folder(model) / FILE_NAME, content)
@@ -68,12 +79,15 @@ def recall(model: ExplorerModel) -> bool:
         locked, budget = set(content["locked"]), content["budget"]
         steps = list(_steps(schemes, content.get("history", [])))[::-1]
         undone = list(_steps(schemes, content.get("undone", [])))
-        waiting = [from_json(Plan, json.dumps(plan)) for plan in content.get("waiting", [])]
+        waiting, compared = ([from_json(Plan, json.dumps(plan)) for plan in content.get(name, [])] for name in ("waiting", "compared"))
         latency, unit = content.get("latency_budget"), content.get("budget_unit", "MB")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ParedownError):
         return False  # no file, or not one of ours: the explorer proposes a plan as for a new study
     if set(schemes) != set(model.editor.schemes):
         return False
+    model.comparison.restore(model, compared)
+    if not content.get("touched", True):
+        return False  # plans were compared, none was edited
     model.editor.start_from(schemes)
     model.editor.restore(steps, undone)
     model.editor.locked = locked & set(schemes)
@@ -114,6 +128,14 @@ class SavedPlans:
     def plans(self, model: ExplorerModel) -> Mapping[str, Schemes]:
         """Name to plan, those that fit the model's layers, in the order in which they were saved."""
         return {name: schemes for name, schemes in self._plans.items() if set(schemes) <= set(model.editor.schemes)}
+
+    def as_plans(self, model: ExplorerModel) -> dict[str, Plan]:
+        """Name to plan with its prediction, each worked out once."""
+        key = (self._seen, model.priced)
+        if "saved" not in model.cache or model.cache["saved"][0] != key:
+            made = {name: model.make_plan(schemes, f"saved as {name}") for name, schemes in self.plans(model).items()}
+            model.cache["saved"] = (key, {name: plan for name, plan in made.items() if plan is not None})
+        return model.cache["saved"][1]
 
 
 def save_plan(model: ExplorerModel, name: str) -> None:
