@@ -120,6 +120,21 @@ def test_saved_plans_may_be_added_by_their_names(kept: ExplorerModel) -> None:
     assert [entry.name for entry in reopened(kept.study.folder).comparison.entries(kept)][1:] == ["saved as <b>mine</b>"]
 
 
+def test_outcomes_of_plans_that_nobody_looks_at_any_more_are_let_go(model: ExplorerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paredown_widgets.comparison._READ", 5)
+    comparison, before = model.comparison, compare.view(model)["rows"]
+    plans = [digest for digest in model.measured_plans() if digest not in comparison.added][:5]
+    for digest in plans:
+        do(model, "compare_add", digest=digest)
+        comparison.work(model)
+        assert all(cell["kind"] == "measured" for cell in row(model, "Flipped")["cells"])
+        do(model, "compare_remove", digest=digest)
+    assert len(comparison._read) == 5
+    assert {digest for pair in comparison._pairs for digest in pair} <= set(comparison._read)
+    comparison.work(model)
+    assert compare.view(model)["rows"] == before
+
+
 def test_nothing_is_worked_out_before_somebody_looks(folder: Path) -> None:
     model = ExplorerModel(FakeStudy(folder, timed=True))
     model.refresh()

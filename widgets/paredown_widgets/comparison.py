@@ -26,6 +26,7 @@ PAGE = 50
 """Flipped answers that are shown at once."""
 
 _SOUNDS = 8
+_READ = 16  # plans whose outcomes stay in memory, those that were last looked at: of a language model they take a megabyte each
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +193,9 @@ class Comparison:
             if measured and not self._shown:
                 self._shown = tuple(model.study.shown())
             for m, plan in measured:
-                if self._read.get(m.plan_digest, (None,))[0] is not m:
-                    self._read[m.plan_digest] = (m, model.study.outcomes(plan))
+                kept = self._read.get(m.plan_digest)
+                kept = kept if kept is not None and kept[0] is m else (m, model.study.outcomes(plan))
+                self._read = {**{digest: read for digest, read in self._read.items() if digest != m.plan_digest}, m.plan_digest: kept}
             base = self.original(model)
             for (one, plan), (other, rival) in combinations(measured, 2):
                 its, theirs = self._of(one.plan_digest, one), self._of(other.plan_digest, other)
@@ -204,7 +206,13 @@ class Comparison:
                 pair = Pair(model.study.compare(plan, rival), flips)
                 self._pairs[one.plan_digest, other.plan_digest] = (one, other, pair)
                 self._pairs[other.plan_digest, one.plan_digest] = (other, one, pair.turned())
+            self._forget()
             self.ready += 1
+
+    def _forget(self) -> None:
+        """Let go of plans that nobody has looked at for long."""
+        self._read = dict([*self._read.items()][-_READ:])
+        self._pairs = {pair: found for pair, found in self._pairs.items() if set(pair) <= set(self._read)}
 
     def _measured(self, model: ExplorerModel) -> list[tuple[Measurement, Plan]]:
         """The original and the compared plans, as far as they were measured."""
