@@ -95,7 +95,7 @@ def coloured(theme: str = "light", by: str = "sensitivity", blocks: int = 6) -> 
         return shown.state(theme=theme)
 
 
-def compared(theme: str = "light", media: str = "", blocks: int = 6, edited: bool = False) -> dict[str, Any]:
+def compared(theme: str = "light", media: str = "", blocks: int = 6, edited: bool = False, tab: str = "Compare") -> dict[str, Any]:
     """Three plans side by side; `edited`: a fourth one, and the plan in the hands is not measured."""
     with tempfile.TemporaryDirectory() as folder:
         shown = Compared(compared_study(Path(folder), blocks=blocks))
@@ -105,7 +105,7 @@ def compared(theme: str = "light", media: str = "", blocks: int = 6, edited: boo
             shown.do("compare_add", digest=shown.uniform(4))
             shown.do("bits", layers=[shown.names[3]], bits=8)
             shown.model.comparison.work(shown.model)
-        return shown.state(theme=theme) | {"tab": "Compare"}
+        return shown.state(theme=theme) | {"tab": tab}
 
 
 Q, K, V = (states.name(1, role) for role in "qkv")
@@ -146,6 +146,8 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
     "coloured_deep_dark_1280": (1280, partial(coloured, "dark", "kurtosis", 60), DARK),
     "compare_light_1280": (1280, compared, {}),
     "compare_dark_1280": (1280, partial(compared, "dark", edited=True), DARK),
+    "front_compared_light_1280": (1280, partial(compared, edited=True, tab=""), {}),
+    "front_compared_dark_620": (620, partial(compared, "dark", edited=True, tab=""), DARK),
     "compare_900": (900, compared, {}),
     "compare_620": (620, compared, {}),
     "compare_dark_620": (620, partial(compared, "dark", edited=True), DARK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,9 @@ def test_shift_click_on_the_front_adds_a_plan(compared: Compared, view: View) ->
     assert compared.model.plan == before
     assert len(compared.model.comparison.added) == 3
     expect(view.page.locator(".pd-status .said")).to_contain_text("is D in the view Compare")
+    compared.answer(view, "front_plan")
+    expect(view.page.locator(".pd-pareto .pd-legend .pd-letter")).to_have_text(["B", "C", "D"])
+    expect(view.page.locator("[data-chart=front] .textpoint", has_text=re.compile("^[BCD]$"))).to_have_text(["B", "C", "D"])
     view.page.get_by_role("tab", name="Compare").click()
     expect(view.page.locator(".pd-metrics thead .pd-letter")).to_have_text(["A", "B", "C", "D"])
     expect(view.page.locator(".pd-layers figure")).to_have_count(4)

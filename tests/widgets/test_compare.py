@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from fake_study import RICH, FakeStudy, filled
@@ -16,6 +17,8 @@ from paredown.errors import ParedownError
 from paredown.outcomes import Outcomes
 from paredown.specs import Scheme
 from paredown_widgets import Explorer, compare, flips, numbers
+from paredown_widgets.figures import front
+from paredown_widgets.figures.style import paper
 from paredown_widgets.handlers import handle
 from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
@@ -133,6 +136,40 @@ def test_outcomes_of_plans_that_nobody_looks_at_any_more_are_let_go(model: Explo
     assert {digest for pair in comparison._pairs for digest in pair} <= set(comparison._read)
     comparison.work(model)
     assert compare.view(model)["rows"] == before
+
+
+def frames(model: ExplorerModel, y: str = "kl", x: str = "bytes") -> dict[str, dict]:
+    return {trace["uid"]: trace for trace in front.front_figure(model, y, x)["data"] if trace["uid"].startswith("compared")}  # pyright: ignore[reportArgumentType]
+
+
+def test_compared_plans_are_framed_on_the_front_each_by_its_letter(model: ExplorerModel) -> None:
+    shown = frames(model)
+    assert list(shown) == ["compared B", "compared C"]
+    for trace, digest in zip(shown.values(), model.comparison.added, strict=True):
+        measured = model.record.measurements[digest]
+        assert (trace["x"][0], trace["y"][0]) == pytest.approx((measured.bytes / 1e6, measured.kl), rel=1e-5)
+        assert trace["hoverinfo"] == "skip"  # the point within says it
+    assert [trace["text"] for trace in shown.values()] == [["<b>B</b>"], ["<b>C</b>"]]
+    for what in ("symbol", "color"):
+        assert len({trace["marker"][what] for trace in shown.values()}) == 2
+    state = front.plan_on_it(model)
+    assert state["compared"] == "BC"
+    assert "Compared with B uniform W3," in state["label"]
+    assert frames(model, "metric")["compared B"]["y"] != shown["compared B"]["y"]
+    assert frames(model, "kl", "seconds")["compared B"]["x"] != shown["compared B"]["x"]
+    go.Figure(paper(front.front_figure(model, "kl")))  # plotly.py accepts it
+
+
+def test_a_compared_plan_that_was_not_measured_looks_predicted_on_the_front(model: ExplorerModel) -> None:
+    do(model, "bits", layers=[next(iter(model.editor.schemes))], bits=2)
+    do(model, "compare_add", digest=model.plan.digest if model.plan else "")
+    do(model, "undo")
+    measured, predicted = frames(model)["compared C"], frames(model)["compared D"]
+    assert predicted["text"] == ["<i>D</i>"]
+    assert predicted["marker"]["line"]["width"] < measured["marker"]["line"]["width"]
+    assert ", predicted<br>" in predicted["hovertext"][0]
+    do(model, "compare_remove", digest=model.comparison.added[0])
+    assert front.plan_on_it(model)["compared"] == "BC"  # the letters move up, on the chart too
 
 
 def test_nothing_is_worked_out_before_somebody_looks(folder: Path) -> None:

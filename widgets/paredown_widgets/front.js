@@ -1,7 +1,8 @@
 /** The Pareto front: the trade of size or latency against what is lost. The largest chart of the explorer. */
 import { createChart } from "./chart.js";
 import { createChartMenu } from "./chartmenu.js";
-import { emptyNote, h, mark, segments, show, star, text } from "./dom.js";
+import { letterBadge } from "./compare.js";
+import { emptyNote, h, keyed, mark, segments, show, star, text } from "./dom.js";
 import { createRegionChip } from "./queue.js";
 
 /** The ground with the user's plan on it: they come apart, since an edit changes the second alone. */
@@ -16,8 +17,10 @@ export function createFront(ctx) {
   const x = segments("Horizontal axis", (id) => ctx.emit({ type: "x", id }));
   const y = segments("Vertical axis", (id) => ctx.emit({ type: "y", id }));
   const refined = h("span", { hidden: true }, mark("refined"), "refined");
+  const letters = h("span", { class: "letters" });
+  const compared = h("span", { hidden: true }, letters, "compared");
   const legend = h("div", { class: "pd-legend" }, h("span", {}, mark("front"), "predicted"), h("span", {}, mark("measured"), "measured, front"), h("span", {}, mark("uniform"), "uniform"), refined,
-    h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan" })));
+    h("span", { class: "own" }, star(true), star(false), h("span", { text: "this plan" })), compared);
   const chart = createChart({
     name: "front", plotly: ctx.plotly, say: ctx.say,
     brush: {
@@ -50,6 +53,8 @@ export function createFront(ctx) {
       chart.region(wanted ? [wanted.low / 1e6, wanted.high / 1e6] : null);
       text(count, ready ? state.count : "");
       show(refined, state.refined);
+      keyed(letters, [...(own?.compared ?? "")], (letter) => letter, letterBadge, () => {});
+      show(compared, own?.compared);
       x.update(ready ? state.x_options ?? [] : [], state.x);
       y.update(ready ? state.y_options ?? [] : [], state.y);
       return ready ? chart.update(withPlan(state.figure, own), own?.label ?? state.label) : undefined;

@@ -13,6 +13,7 @@ from typing import Any
 from paredown.specs import Measurement, Plan
 from paredown_widgets import numbers
 from paredown_widgets.budget import uniform_plans
+from paredown_widgets.figures.front_compared import compared_traces
 from paredown_widgets.figures.front_traces import line_traces, points_trace, stairs, stars, thinned, trail
 from paredown_widgets.figures.scales import (
     FLOOR,
@@ -26,6 +27,7 @@ from paredown_widgets.figures.scales import (
     extent_of,
     fitted_range,
     on_edge,
+    predicted,
     scale_of,
 )
 from paredown_widgets.figures.style import axis, escape, layout, log_range, note, rounded, size_ticks, token
@@ -86,16 +88,18 @@ def ground(model: ExplorerModel, y: str | None = None, x: Resource | None = None
 
 
 def plan_on_it(model: ExplorerModel, y: str | None = None, x: Resource | None = None) -> Json:
-    """State of the `front_plan` trait: traces, shapes and notes of the user's plan and budget, and the chart in one sentence."""
+    """State of the `front_plan` trait: traces, shapes and notes of the user's plan, those it is compared with and the budget, and the chart in one sentence."""
     sight = _sight(model, y, x)
     if sight is None:
-        return {"data": [], "shapes": [], "annotations": [], "label": ""}
+        return {"data": [], "shapes": [], "annotations": [], "label": "", "compared": ""}
+    compared = compared_traces(model, sight.scale, sight.extent, sight.y_range, sight.x_range)
     shapes, notes = _furniture(model, sight.scale, sight.extent, sight.here, sight.y_range, sight.x_range)
     return {
-        "data": stars(sight.here, sight.was, sight.y_range, sight.scale),
+        "data": compared + stars(sight.here, sight.was, sight.y_range, sight.scale),
         "shapes": shapes,
         "annotations": notes,
         "label": _sentence(model, sight),
+        "compared": "".join(trace["uid"][-1] for trace in compared),
     }
 
 
@@ -109,7 +113,7 @@ def front_figure(model: ExplorerModel, quantity: Quantity, resource: Resource = 
 
     Returns:
         ``data`` and ``layout``. Traces by `uid`: band, front, begun (the measured front before refinement), best (that of all that was measured), trail (from a refined
-        plan to the one that replaced it), measured, uniform, refined, link, was, plan. Points of `measured`, `uniform` and `refined` carry the plan's digest as `customdata`.
+        plan to the one that replaced it), measured, uniform, refined, compared B to D, link, was, plan. Points of `measured`, `uniform` and `refined` carry the plan's digest as `customdata`.
     """
     return view(model, quantity, resource)["figure"]
 
@@ -275,27 +279,15 @@ def _predicted_line(model: ExplorerModel, scale: Scale, extent: Extent) -> list[
 
 def _plan_points(model: ExplorerModel, scale: Scale, extent: Extent) -> tuple[list[Point], list[Point]]:
     """The user's plan: where it is now, and where it was when it was measured, if it was edited since."""
-    prediction, measured, before, info, baseline = (
-        model.predict(),
-        model.measurement(),
-        model.last_measurement(),
-        model.record.info,
-        model.record.baseline,
-    )
+    prediction, measured, before = model.predict(), model.measurement(), model.last_measurement()
     here: list[Point] = []
     now = extent.of(prediction.bytes, prediction.seconds_per_token) if prediction else None
     if measured is not None and extent.resource == "bytes":
         now = extent.of(measured.bytes, None)
     if measured is not None and now is not None and (value := scale.of(measured)) is not None:
         return [Point(now, *value, _hover(model, measured, "This plan", plan=model.plan))], []
-    if prediction is not None and now is not None and info is not None:
-        value = None
-        if scale.quantity == "kl" and info.loss == "kl":
-            value = (max(prediction.loss_increase, FLOOR), prediction.loss_increase_sd)
-        elif scale.quantity == "metric" and model.fit is not None and (fitted := model.fit.at(prediction.loss_increase)) is not None:
-            value = (fitted * scale.factor, model.fit.deviation * scale.factor)
-        elif scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
-            value = (baseline.loss + prediction.loss_increase, prediction.loss_increase_sd)
+    if prediction is not None and now is not None:
+        value = predicted(model, scale, prediction.loss_increase, prediction.loss_increase_sd)
         if value is not None:
             hover = f"This plan, predicted<br>{numbers.size(prediction.bytes)}<br>{numbers.quantity(*value)}"
             here = [Point(now, *value, hover, measured=False)]
@@ -403,4 +395,6 @@ def _sentence(model: ExplorerModel, sight: _Sight) -> str:
         else ""
     )
     refined = f", {len(sight.refined)} of them refined" if sight.refined else ""
-    return f"{numbers.capital(what)} against {'size' if sight.extent.resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}"
+    others = [f"{entry.letter} {entry.name}, {numbers.size(entry.plan.bytes)}" for entry in model.comparison.entries(model)[1:]]
+    beside = f" Compared with {'; '.join(others)}." if others else ""
+    return f"{numbers.capital(what)} against {'size' if sight.extent.resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}{beside}"

@@ -48,6 +48,20 @@ def scale_of(model: ExplorerModel, quantity: Quantity) -> Scale:
     return Scale("loss", f"Loss, nats per {info.unit}", False, 1.0)
 
 
+def predicted(model: ExplorerModel, scale: Scale, loss_increase: float | None, deviation: float | None) -> tuple[float, float] | None:
+    """Value and standard error of a prediction in the axis's units, the metric through its fit to the measured plans; None where that is not known."""
+    info, baseline = model.record.info, model.record.baseline
+    if info is None or loss_increase is None:
+        return None
+    if scale.quantity == "kl" and info.loss == "kl":
+        return max(loss_increase, FLOOR), deviation or 0.0
+    if scale.quantity == "metric" and model.fit is not None and (fitted := model.fit.at(loss_increase)) is not None:
+        return fitted * scale.factor, model.fit.deviation * scale.factor
+    if scale.quantity == "loss" and info.loss == "loss" and baseline is not None and baseline.loss is not None:
+        return baseline.loss + loss_increase, deviation or 0.0
+    return None
+
+
 @dataclass(frozen=True)
 class Extent:
     """What the horizontal axis shows: what a plan takes."""
