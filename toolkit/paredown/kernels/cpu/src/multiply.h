@@ -3,7 +3,7 @@
 // Few tokens: codes are decoded in registers and multiplied at once. More tokens: the codes of a few blocks and at most
 // PANEL_BYTES are decoded into a panel, which all tiles of tokens then multiply with; so decoding costs little, whatever the format.
 #pragma once
-#include "decode.h"
+#include "results.h"
 
 namespace paredown {
 namespace PAREDOWN_ISA {
@@ -90,9 +90,22 @@ UNROLL(16)
   for (int m = 0; m < MR; m++) sums[m * stride] = C::dot(sums[m * stride], v, x[I * MR + m]);
 }
 
+// Some blocks of rows times all tiles of tokens.
+struct Job {
+  Results out;
+  const Inputs* tiles;
+  int64_t count;
+  bool few;
+  uint8_t* panel;
+  float* results;  // scratch
+};
+
 // Decoding in registers, for MR tokens and NR blocks.
 template <class C, class D, int MR, int NR>
-void few(const Weight& w, int64_t block, const Inputs& in, float* results) {
+void few(const Job& job) {
+  const Weight& w = job.out.w;
+  const int64_t block = job.out.block;
+  const Inputs& in = job.tiles[0];
   const int64_t last = ceil_div(w.rows, BLOCK) - 1;
   typename C::template Spread<D::BITS> spread[NR];
   Floats f[MR][NR];
@@ -146,7 +159,16 @@ UNROLL(16)
     }
   }
   for (int m = 0; m < MR; m++)
-    for (int r = 0; r < NR; r++) store(results + (m * NR + r) * BLOCK, f[m][r]);
+    for (int r = 0; r < NR; r++) store(job.results + (m * NR + r) * BLOCK, f[m][r]);
+  finish(job.out, 0, MR, job.results);
+}
+
+// Of factors alone.
+inline void none(const Job& job) {
+  for (int64_t t = 0, width = job.tiles[0].width; t < job.count; t++) {
+    memset(job.results, 0, (size_t)(width * job.out.blocks * BLOCK) * 4);
+    finish(job.out, t * width, width, job.results);
+  }
 }
 
 // A panel, whose blocks are `stride` bytes apart, times one tile of MR tokens: `groups` groups of `parts` times `words` words, from words
@@ -237,8 +259,12 @@ UNROLL(4)
   }
 }
 
+// The sums of one tile stay in the first-level cache where a panel holds all groups; else all tiles' wait for the next panel.
 template <class C, class D>
-void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, uint8_t* panel, float* results) {
+void many(const Job& job) {
+  const Weight& w = job.out.w;
+  const int64_t block = job.out.block;
+  uint8_t* panel = job.panel;
   constexpr int NR = PANEL_BLOCKS;
   const int64_t last = ceil_div(w.rows, BLOCK) - 1, words = w.group / 4 * C::WORDS;
   const int64_t parts = C::RANGES ? parts_of(w, INT8) : 1;
@@ -269,13 +295,16 @@ void many(const Weight& w, int64_t block, const Inputs* tiles, int64_t count, ui
     }
     const uint8_t* from = panel;
     if constexpr (AS_IT_IS) from = codes[0].p + g * w.group * 16;
-    float* to = results;
-    for (int64_t t = 0; t < count; t++) {
-      const Inputs& in = tiles[t];
+    for (int64_t t = 0; t < job.count; t++) {
+      const Inputs& in = job.tiles[t];
+      const int64_t size = in.width * NR * BLOCK;
+      float* to = job.results + (groups < w.groups ? t * size : 0);
+      if (g == 0) memset(to, 0, (size_t)size * 4);
+      if (g + groups == w.groups) ask_for_results(job.out, t * in.width, in.width);
       const uint32_t* x = in.words + g * words * in.width;
       if constexpr (C::GROUPED) any_tile<C>(in.width, from, stride, factors, groups, parts, words / parts, x, in.scales + g * parts * in.width, in.sums + g * parts * in.width, !w.table, to);
       else any_tile<C>(in.width, from, stride, factors, 1, 1, groups * words, x, nullptr, nullptr, false, to);
-      to += in.width * NR * BLOCK;
+      if (g + groups == w.groups) finish(job.out, t * in.width, in.width, to);
     }
   }
 }

@@ -1,4 +1,4 @@
-// Rows of inputs into tiles, and rows of results out: rounding, conversion, low-rank factors, bias and activation.
+// Rows of inputs into tiles: conversion, rounding, and the products with the right factor of a low-rank correction.
 //
 // Plain loops over floats, which the compiler turns into vectors of the instruction set that it compiles for.
 #pragma once
@@ -6,22 +6,6 @@
 
 namespace paredown {
 namespace PAREDOWN_ISA {
-
-INLINE uint32_t bits_of(float v) { uint32_t b; memcpy(&b, &v, 4); return b; }
-INLINE float float_of(uint32_t b) { float v; memcpy(&v, &b, 4); return v; }
-
-INLINE uint16_t to_bf16(float v) {  // to nearest, ties to even; NaN stays one
-  const uint32_t b = bits_of(v);
-  return (uint16_t)((b & 0x7fffffff) > 0x7f800000 ? (b >> 16 | 0x40) : (b + 0x7fff + (b >> 16 & 1)) >> 16);
-}
-
-INLINE uint16_t to_half(float v) {  // likewise
-  const uint32_t b = bits_of(v), sign = b >> 16 & 0x8000, magnitude = b & 0x7fffffff;
-  if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
-  if (magnitude >= 0x477ff000) return (uint16_t)(sign | 0x7c00);
-  if (magnitude < 0x38800000) return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)));  // 0.5 has steps of 2^-24
-  return (uint16_t)(sign | ((magnitude + 0xfff + (magnitude >> 13 & 1)) - 0x38000000) >> 13);
-}
 
 inline void load_row(const Call& call, int64_t token, int64_t inputs, int64_t padded, float* row) {
   if (call.x_type == FLOAT32) {
@@ -122,113 +106,34 @@ inline void prepare(const Weight& w, const Call& call, int64_t first, int64_t co
   }
 }
 
-// e^v to 2e-7 of its value.
-INLINE float exponential(float v) {
-  const float low = -87.0f, high = 88.0f;
-  v = v < low ? low : v;
-  v = v > high ? high : v;
-  const float magic = 12582912.0f, whole = v * 1.44269504f + magic;
-  const float n = whole - magic, r = v - n * 0.693359375f + n * 2.12194440e-4f;
-  const float p = 1 + r * (1 + r * (0.5f + r * (0.166666657f + r * (0.0416666567f + r * (0.00833345205f + r * 0.00139304355f)))));
-  return p * float_of((uint32_t)(bits_of(whole) - 0x4b400000 + 127) << 23);
-}
-INLINE float gelu(float v) {  // erfc after Abramowitz and Stegun, 7.1.26, to 1.5e-7
-  const float z = (v < 0 ? -v : v) * 0.707106781f, t = 1 / (1 + 0.3275911f * z);
-  const float half = 0.5f * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * exponential(-z * z);
-  return v < 0 ? v * half : v - v * half;
-}
-INLINE float silu(float v) { return v / (1 + exponential(-v)); }
-INLINE float gelu_tanh(float v) { return v / (1 + exponential(-1.59576912f * (v + 0.044715f * v * v * v))); }
-
-inline void activate(int32_t activation, float* v, int64_t count) {  // many, so that the long chains of several overlap
-  switch (activation) {
-    case GELU: for (int64_t i = 0; i < count; i++) v[i] = gelu(v[i]); break;
-    case GELU_TANH: for (int64_t i = 0; i < count; i++) v[i] = gelu_tanh(v[i]); break;
-    case SILU: for (int64_t i = 0; i < count; i++) v[i] = silu(v[i]); break;
-    case RELU: for (int64_t i = 0; i < count; i++) v[i] = v[i] < 0 ? 0 : v[i]; break;
-    default: break;
-  }
-}
-
-INLINE void write(const float* from, int64_t rows, const Call& call, int64_t place) {  // of one block
-  if (call.y_type == FLOAT32) {
-    if (rows == BLOCK) memcpy((float*)call.y + place, from, 64);
-    else memcpy((float*)call.y + place, from, (size_t)rows * 4);
-    return;
-  }
-  uint16_t sixteen[16];
-  if (call.y_type == BFLOAT16) for (int i = 0; i < 16; i++) sixteen[i] = to_bf16(from[i]);
-  else for (int i = 0; i < 16; i++) sixteen[i] = to_half(from[i]);
-  memcpy((uint16_t*)call.y + place, sixteen, (size_t)rows * 2);
-}
-
-constexpr int64_t FINISHED = 8;  // tokens at once
-
-// Adds what the factors correct and the bias, activates, and writes [count tokens, blocks of rows].
-inline void finish(const Weight& w, const Call& call, int64_t block, int64_t blocks, const float* ranks, int64_t count, int64_t first, float* results) {
-  for (int64_t start = 0; start < count; start += FINISHED) {
-    const int64_t end = start + FINISHED < count ? start + FINISHED : count;
-    for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
-      const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
-      float bias[16] = {};
-      if (call.bias) memcpy(bias, call.bias + row, (size_t)rows * 4);
-      const Floats b = load(bias);
-      for (int64_t m = start; m < end; m++) {
-        float* from = results + (m * blocks + r) * BLOCK;
-        Floats v = load(from);
-        for (int64_t i = 0; i < w.rank; i++) {
-          const int64_t at = ((block + r) * w.rank + i) * BLOCK;
-          v = fma(w.wide_factors ? load((const float*)w.left + at) : load_half((const uint16_t*)w.left + at), set(ranks[m * w.rank + i]), v);
-        }
-        store(from, add(v, b));
-      }
-    }
-    activate(call.activation, results + start * blocks * BLOCK, (end - start) * blocks * BLOCK);
-    for (int64_t r = 0; r < blocks && (block + r) * BLOCK < w.rows; r++) {
-      const int64_t row = (block + r) * BLOCK, rows = w.rows - row < BLOCK ? w.rows - row : BLOCK;
-      for (int64_t m = start; m < end; m++) write(results + (m * blocks + r) * BLOCK, rows, call, (first + m) * w.rows + row);
-    }
-  }
-}
-
 // Where decoding in registers pays: what is decoded there is decoded again for every four tokens.
 inline int64_t few_tokens(const Weight& w, Precision precision) { return precision == F32 || w.masks ? 1 : 4; }
 
-struct Job {
-  const Weight& w;
-  int64_t block;
-  const Inputs* tiles;
-  int64_t count;
-  bool few;
-  uint8_t* panel;
-  float* results;
-};
-
 template <class C, class D> void multiply_as(const Job& job) {
-  if (job.few && job.tiles[0].width == 1) return few<C, D, 1, FEW_BLOCKS>(job.w, job.block, job.tiles[0], job.results);
+  if (job.few && job.tiles[0].width == 1) return few<C, D, 1, FEW_BLOCKS>(job);
   if constexpr (C::GROUPED && !D::SPARSE) {
-    if (job.few) return few<C, D, 4, FEW_BLOCKS>(job.w, job.block, job.tiles[0], job.results);
+    if (job.few) return few<C, D, 4, FEW_BLOCKS>(job);
   }
-  many<C, D>(job.w, job.block, job.tiles, job.count, job.panel, job.results);
+  many<C, D>(job);
 }
 
 template <class C> void multiply_bits(const Job& job) {
-  if (job.w.masks) return job.w.bits <= 4 ? multiply_as<C, Sparse<4>>(job) : multiply_as<C, Sparse<8>>(job);
-  switch (job.w.bits) {
+  const Weight& w = job.out.w;
+  if (w.masks) return w.bits <= 4 ? multiply_as<C, Sparse<4>>(job) : multiply_as<C, Sparse<8>>(job);
+  switch (w.bits) {
     case 2: return multiply_as<C, Dense<2>>(job);
     case 3: return multiply_as<C, Dense<3>>(job);
     case 4: return multiply_as<C, Dense<4>>(job);
     case 5: return multiply_as<C, Dense<5>>(job);
     case 6: return multiply_as<C, Dense<6>>(job);
     case 8: return multiply_as<C, Dense<8>>(job);
+    default: return none(job);
   }
 }
 
 inline void multiply(const Weight& w, const Call& call, int64_t block, const Inputs* tiles, int64_t count, bool few, int64_t first, int64_t tokens,
                      const float* ranks, uint8_t* panel, float* results) {
-  const int64_t blocks = few ? FEW_BLOCKS : PANEL_BLOCKS;
-  const Job job = {w, block, tiles, count, few, panel, results};
-  memset(results, 0, (size_t)(count * tiles[0].width * blocks * BLOCK) * 4);  // all that there is of factors alone
+  const Job job = {results_of(w, call, block, few ? FEW_BLOCKS : PANEL_BLOCKS, first, tokens, ranks), tiles, count, few, panel, results};
   if (call.precision == INT8) {
     const bool wide = SIGNED_BYTES && (w.bits == 8 || (w.masks && w.bits > 4));
     wide ? multiply_bits<AsInt8<SIGNED_BYTES>>(job) : multiply_bits<AsInt8<false>>(job);
@@ -239,7 +144,6 @@ inline void multiply(const Weight& w, const Call& call, int64_t block, const Inp
   } else {
     multiply_bits<AsFloat32>(job);
   }
-  finish(w, call, block, blocks, ranks, tokens, first, results);
 }
 
 inline const Engine* engine() {

@@ -85,6 +85,7 @@ template <int J> inline Floats look_up(const Table& t, const Bytes& codes) {
 #undef EACH
 inline void prefetch(const void* p) { __builtin_prefetch(p); }
 inline void prefetch_far(const void* p) { __builtin_prefetch(p, 0, 2); }
+inline void prefetch_to_write(const void* p) { __builtin_prefetch(p, 1); }
 
 }  // namespace PAREDOWN_ISA
 }  // namespace paredown

@@ -81,6 +81,7 @@ template <int J> inline Floats look_up(const Table& t, const Bytes& codes) { EAC
 #undef EACH
 inline void prefetch(const void*) {}
 inline void prefetch_far(const void*) {}
+inline void prefetch_to_write(const void*) {}
 
 }  // namespace PAREDOWN_ISA
 }  // namespace paredown
