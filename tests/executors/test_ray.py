@@ -87,6 +87,21 @@ def test_a_worker_of_another_version_is_refused(cluster, monkeypatch):
         drained(pool, [("say", 1)])
 
 
+def test_a_cluster_that_is_lost_is_not_asked_again(cluster, monkeypatch):
+    def lost(*promises, **named):
+        raise ConnectionError("the head node is gone")
+
+    with toys() as pool:
+        pool.submit(("say", 1))
+        pool.submit(("say", 2))
+        monkeypatch.setattr(cluster, "wait", lost)
+        with pytest.raises(ParedownError, match=r"was lost: the head node is gone; what was measured is kept, run the same command again"):
+            pool.finished(10)
+        for ask in ("wait", "get", "kill"):
+            monkeypatch.setattr(cluster, ask, lambda *promises, ask=ask, **named: pytest.fail(f"Ray was asked to {ask}"))
+        assert not pool.finished(0)
+
+
 def test_a_cluster_that_is_not_there(cluster, monkeypatch):
     def refused(**named):
         raise ConnectionError("nobody answers")

@@ -2,7 +2,7 @@
 
 What is the same for all workers is put into Ray's object store, which holds it once on each machine.
 
-The tests run a local Ray. An address ``ray://HOST:PORT`` goes through Ray's client, and has not been tried against a real server.
+The tests run a local Ray. An address ``ray://HOST:PORT`` goes through Ray's client.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class RayCluster:
 
     def stop(self, slot: int) -> None:
         """Kill an actor."""
-        actor = self._actors.pop(slot)
+        actor = self._actors.pop(slot, None)
+        if actor is None:  # lost with its cluster
+            return
         self._asked = {promise: whose for promise, whose in self._asked.items() if whose[0] != slot}
         with contextlib.suppress(ConnectionError, self._ray.exceptions.RayError):
             self._ray.kill(actor)
@@ -141,6 +143,8 @@ class RayCluster:
             raise self._gone(error) from error
 
     def _gone(self, error: BaseException) -> ParedownError:
+        self._asked.clear()  # whoever asks Ray again, be it to kill an actor, makes it start a cluster of its own
+        self._actors.clear()
         return ParedownError(f"the connection to {self._where} was lost: {error}; what was measured is kept, run the same command again")
 
 
