@@ -25,14 +25,14 @@ from _rows import Row, options, row, show
 from paredown import models, tasks
 from paredown.kernels import pack, reference
 from paredown.kernels.cpu import build
-from paredown.kernels.cpu.weight import KernelWeight, Precision
+from paredown.kernels.cpu.weight import InputPrecision, KernelWeight
 from paredown.kernels.speed import in_turn, least_seconds
 from paredown.methods import compress
 from paredown.specs import Scheme
 
 SHAPES = ((3072, 768), (8192, 2048))
 TOKENS = (1, 16, 128)
-SCHEMES: dict[str, tuple[str, Precision]] = {
+SCHEMES: dict[str, tuple[str, InputPrecision]] = {
     "W2A8 g128": ("int2g128", "int8"),
     "W3A8 g128": ("int3g128", "int8"),
     "W4A8 g128": ("int4g128", "int8"),
@@ -100,7 +100,7 @@ def products(shape: tuple[int, int], rounds: int, peaks: Sequence[tuple[str, flo
     return rows
 
 
-def our_turns(weight: Tensor, scheme: str, precision: Precision, copies: int, isa: str | None = None) -> tuple[list[Product], int]:
+def our_turns(weight: Tensor, scheme: str, precision: InputPrecision, copies: int, isa: str | None = None) -> tuple[list[Product], int]:
     """Products with copies of one weight, and the bytes that each reads."""
     first = KernelWeight(pack(compress(weight, Scheme.parse(scheme))), isa)
     made = [first]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paredown.errors import ParedownError
 from paredown.kernels import Kernel, prepare
 from paredown.kernels.backends import ACTIVATIONS, Backend, GpuBackend
-from paredown.kernels.cpu.weight import Activation, Precision
+from paredown.kernels.cpu.weight import Activation, InputPrecision
 from paredown.kernels.dispatch import Ours
 from paredown.packed_modules import PackedEmbedding, PackedLinear
 
@@ -90,7 +90,7 @@ class KernelEmbedding(KernelModule):
 
 
 def run_on_kernels_(
-    model: nn.Module, precision: Precision | None = None, backend: Backend | GpuBackend | None = None, *, fuse: bool = True
+    model: nn.Module, precision: InputPrecision | None = None, backend: Backend | GpuBackend | None = None, *, fuse: bool = True
 ) -> dict[str, Kernel]:
     """Replace the packed linear layers of a model by layers that run on the fastest backend of this machine.
 

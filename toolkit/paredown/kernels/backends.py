@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from paredown.kernels.cpu.weight import Activation, Precision
+from paredown.kernels.cpu.weight import Activation, InputPrecision
 
 Backend = Literal["ours", "int4pack", "dense", "reference"]
 """``ours``: the kernels of `paredown.kernels.cpu`. ``int4pack``: torch's own for 4 bits and bfloat16 inputs. ``dense``: dequantized when
@@ -22,7 +22,7 @@ GpuBackend = Literal["triton", "tinygemm", "int_mm", "semi_structured"]
 Multiply = Callable[[Tensor, Tensor | None, Activation], Tensor]
 """From inputs [..., in], bias and activation to results [..., out]."""
 
-Prepared = tuple[str, int, Multiply, Precision]
+Prepared = tuple[str, int, Multiply, InputPrecision]
 """A backend in words, the bytes that it reads of the weight, its product, and what it rounds inputs to."""
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {

@@ -16,7 +16,7 @@ from paredown.kernels import reference
 from paredown.kernels.backends import ACTIVATIONS, Backend, GpuBackend, Multiply, Prepared, UnfitError, finish
 from paredown.kernels.cpu.gather import gather
 from paredown.kernels.cpu.library import load
-from paredown.kernels.cpu.weight import Activation, KernelWeight, Precision, refusal
+from paredown.kernels.cpu.weight import Activation, InputPrecision, KernelWeight, refusal
 from paredown.kernels.gpu.backends import int_mm, semi_structured, tinygemm, triton
 from paredown.kernels.gpu.timing import TOKENS, fastest, in_words, times, tried
 from paredown.kernels.packing import Packed, unpack
@@ -41,7 +41,7 @@ class Kernel:
     """
 
     backend: Backend | GpuBackend
-    precision: Precision
+    precision: InputPrecision
     how: str
     passed_over: tuple[tuple[Backend | GpuBackend, str], ...]
     bytes: int
@@ -53,7 +53,7 @@ class Kernel:
 
 def prepare(
     packed: Packed,
-    precision: Precision | None = None,
+    precision: InputPrecision | None = None,
     *,
     backend: Backend | GpuBackend | None = None,
     dtype: torch.dtype = torch.float32,
@@ -103,7 +103,7 @@ def prepare(
     raise ParedownError(f"{backend} can't multiply with {packed.scheme}: {passed_over[0][1]}; leave the backend to the dispatch")
 
 
-def _fastest(packed: Packed, precision: Precision, dtype: torch.dtype) -> Kernel:
+def _fastest(packed: Packed, precision: InputPrecision, dtype: torch.dtype) -> Kernel:
     """Of a CUDA device: measured there, among those whose results are right there."""
     served: dict[Backend | GpuBackend, Kernel] = {}
     passed_over: list[tuple[Backend | GpuBackend, str]] = []
@@ -170,7 +170,7 @@ class Ours:
     """
 
     weight: KernelWeight
-    precision: Precision
+    precision: InputPrecision
     input_bits: int
     round_first: Callable[[Tensor], Tensor] | None
 
@@ -180,7 +180,7 @@ class Ours:
         return self.weight.linear(x, bias, activation, precision=self.precision, input_bits=self.input_bits)
 
 
-def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def _ours(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     library, reason = load()
     if library is None:
         raise UnfitError(reason)
@@ -193,7 +193,7 @@ def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | N
     bits = 8 if format is None else format.bits
     # codes of a table, and inputs on a grid with a zero point, are multiplied as bf16, with inputs rounded before
     rounded = (format is not None and format.static) or (precision == "int8" and "table" in weight.tensors)
-    used: Precision = "bf16" if rounded and precision == "int8" else precision
+    used: InputPrecision = "bf16" if rounded and precision == "int8" else precision
     if used == "bf16" and not weight.isa.bf16:
         used = "float32"
 
@@ -207,7 +207,7 @@ def _ours(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | N
     )
 
 
-def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def _int4pack(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     scheme, (out, inputs) = packed.scheme, packed.shape
     if not scheme.is_plain or scheme.weight is None or scheme.weight.bits != 4:
         raise UnfitError("it takes plain integers of 4 bits")
@@ -233,7 +233,7 @@ def _int4pack(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str
     return "torch's int4pack, scales rounded to bfloat16", codes.nbytes + factors.nbytes, multiply, "bf16"
 
 
-def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def _dense(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     weight = reference.dequantize(packed).to(dtype)
     round_inputs = packed.round_inputs
 
@@ -249,14 +249,14 @@ def _dense(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | 
     )
 
 
-def _reference(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def _reference(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     def multiply(x: Tensor, bias: Tensor | None, activation: Activation) -> Tensor:
         return linear(x, packed, bias, activation)
 
     return "plain torch, unpacked on every call", packed.bytes, multiply, "float32"
 
 
-_PREPARE: dict[Backend | GpuBackend, Callable[[Packed, Precision, torch.dtype, str | None], Prepared]] = {
+_PREPARE: dict[Backend | GpuBackend, Callable[[Packed, InputPrecision, torch.dtype, str | None], Prepared]] = {
     "ours": _ours,
     "int4pack": _int4pack,
     "dense": _dense,

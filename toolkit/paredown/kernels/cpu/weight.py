@@ -20,14 +20,14 @@ from paredown.methods.microscaling import Microscaled
 from paredown.methods.normal_float import NormalFloat
 from paredown.specs import GROUP_SIZES
 
-Precision = Literal["int8", "bf16", "float32"]
+InputPrecision = Literal["int8", "bf16", "float32"]
 """What inputs are rounded to while they are multiplied; sums are exact integers or float32."""
 
 Activation = Literal["none", "gelu", "gelu_tanh", "silu", "relu"]
 
 BLOCK = 16
 _DTYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_PRECISIONS = {name: number for number, name in enumerate(get_args(Precision))}
+_PRECISIONS = {name: number for number, name in enumerate(get_args(InputPrecision))}
 _ACTIVATIONS = {name: number for number, name in enumerate(get_args(Activation))}
 _READ_AHEAD = 64  # bytes that a kernel may read behind the last code
 
@@ -86,7 +86,7 @@ class KernelWeight:
         bias: Tensor | None = None,
         activation: Activation = "none",
         *,
-        precision: Precision = "float32",
+        precision: InputPrecision = "float32",
         input_bits: int = 8,
     ) -> Tensor:
         """activation(X Wᵀ + bias).

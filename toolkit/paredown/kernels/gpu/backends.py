@@ -15,7 +15,7 @@ from torch.nn import functional
 from paredown.errors import ParedownError
 from paredown.kernels import reference
 from paredown.kernels.backends import Prepared, UnfitError, finish
-from paredown.kernels.cpu.weight import Activation, Precision
+from paredown.kernels.cpu.weight import Activation, InputPrecision
 from paredown.kernels.gpu.weight import TritonWeight
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods import Quantized
@@ -43,7 +43,7 @@ def without_triton() -> str:
     return "" if importlib.util.find_spec("triton") else "triton is not installed"
 
 
-def triton(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def triton(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     """Our kernels: any scheme with codes or factors, any shape."""
     _check(without_triton() or without_device(packed.device))
     try:
@@ -60,7 +60,7 @@ def triton(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | 
     return f"our Triton kernel, {inputs}", weight.bytes, multiply, precision
 
 
-def tinygemm(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def tinygemm(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     """Torch's product of bfloat16 with 4 bits, ``_weight_int4pack_mm``."""
     scheme, (out, inputs) = packed.scheme, packed.shape
     if not scheme.is_plain or scheme.weight is None or scheme.weight.bits != 4:
@@ -89,7 +89,7 @@ def tinygemm(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str 
     return "torch's tinygemm, scales rounded to bfloat16", codes.nbytes + factors.nbytes, multiply, "bf16"
 
 
-def int_mm(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def int_mm(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     """Torch's product of integers of 8 bits, ``_int_mm``: scales of tokens and channels are applied to exact sums."""
     scheme, (out, inputs) = packed.scheme, packed.shape
     weight, format = scheme.weight, scheme.activation
@@ -123,7 +123,7 @@ def int_mm(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | 
     return f"torch's int8 product, inputs rounded to int{bits}", codes.nbytes + scales.nbytes, multiply, "int8"
 
 
-def semi_structured(packed: Packed, precision: Precision, dtype: torch.dtype, isa: str | None) -> Prepared:
+def semi_structured(packed: Packed, precision: InputPrecision, dtype: torch.dtype, isa: str | None) -> Prepared:
     """Torch's sparse tensor cores: 2:4 of 16-bit numbers, 9 bits a weight whatever the file's width is."""
     scheme, (out, inputs) = packed.scheme, packed.shape
     if scheme.sparsity is None or scheme.sparsity.n_of_m != (2, 4) or scheme.low_rank is not None:

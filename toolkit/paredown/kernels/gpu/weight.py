@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from paredown.errors import ParedownError
-from paredown.kernels.cpu.weight import Activation, Precision
+from paredown.kernels.cpu.weight import Activation, InputPrecision
 from paredown.kernels.gpu.layout import Layout, lay_out
 from paredown.kernels.packing import Packed, unpack
 from paredown.methods.activations import token_integers
@@ -40,7 +40,13 @@ class TritonWeight:
         return self.layout.bytes
 
     def linear(
-        self, x: Tensor, bias: Tensor | None = None, activation: Activation = "none", *, precision: Precision = "bf16", input_bits: int = 8
+        self,
+        x: Tensor,
+        bias: Tensor | None = None,
+        activation: Activation = "none",
+        *,
+        precision: InputPrecision = "bf16",
+        input_bits: int = 8,
     ) -> Tensor:
         """activation(X Wᵀ + bias).
 
