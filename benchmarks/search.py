@@ -3,6 +3,7 @@
 Everyone chooses among the same candidates with fused groups decided together. Calibration and search samples are drawn anew for each seed, out
 of the calibration pool and of held-out samples beyond those that results are measured on. Differences have paired bootstrap intervals: one
 is ahead or behind where 0 lies outside, else the difference is undecided; so is the mean over the seeds, on the same held-out samples.
+Results are measured on the held-out split and on whatever of the pool a seed's calibration and search left over; the metric on the former.
 Refinement shares one search between the budgets, EvoPress searches each. Tokens are those of the samples that ran forward, without padding;
 the calibration pass that prices the candidates comes to ours.
 ModelOpt and AutoRound decide no embeddings: they get, of their plans for each width of these, the one that is best on half of the search split.
@@ -16,11 +17,12 @@ rows of all runs there.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +31,11 @@ import torch
 
 from _evopress import Plan as EvoPlan
 from _evopress import evopress
+from _found import Found, rows, verdict
 from _kept import Kept, digest
 from _method_rivals import MissingRivalError
-from _rows import Row, options, row, show
-from _search_data import Drawn, loaded_case
+from _rows import options, show
+from _search_data import ALL, Drawn, loaded_case
 from _search_rivals import DRIVERS, plans
 from allocation import random_scores
 from paredown.errors import ParedownError
@@ -40,7 +43,7 @@ from paredown.evaluation.comparison import sample_divergences
 from paredown.evaluation.screening import drawn
 from paredown.evaluation.search_split import SearchSplit, cut
 from paredown.models import LoadedModel
-from paredown.search import CLASSICS, Difference, Problem, allocate, compare, difference
+from paredown.search import CLASSICS, Problem, allocate, compare, difference
 from paredown.search.refinement import Refinement
 from paredown.specs import Scheme, StudyConfig
 from paredown.study import Study
@@ -50,43 +53,6 @@ from paredown.tasks import Batch, Predictions, Task
 Schemes = Mapping[str, Scheme]
 NAMES = {"modelopt": "ModelOpt", "autoround": "AutoScheme"}
 TENTH = 0.1
-
-
-@dataclass(frozen=True)
-class Found:
-    """Our plan beside a rival's, of one seed at one budget.
-
-    Attributes:
-        case: The model, and what was offered.
-        seed: Of the calibration data.
-        bits: The budget.
-        rival: Whose plan.
-        metric: Its name.
-        kl: Held-out, nats: ours, the rival's.
-        low: Lower end of the paired interval of ours less the rival's.
-        high: Upper end.
-        metrics: Ours, the rival's.
-        samples: Of the search split, of the held-out split.
-        gaps: KL of ours less the rival's on each held-out sample, summed over its units.
-        units: Of each held-out sample.
-        tokens: That ran forward at this budget: ours, the rival's; where they were counted.
-        note: What else there is to know.
-    """
-
-    case: str
-    seed: int
-    bits: float
-    rival: str
-    metric: str
-    kl: tuple[float, float]
-    low: float
-    high: float
-    metrics: tuple[float, float]
-    samples: tuple[int, int]
-    gaps: Sequence[float]
-    units: Sequence[float]
-    tokens: tuple[float, float] | None = None
-    note: str = ""
 
 
 def main() -> None:
@@ -106,6 +72,9 @@ def main() -> None:
     )
     parser.add_argument("--samples", type=int, default=256, help="of the search split")
     parser.add_argument("--held-out", type=int, help="samples that results are measured on; the task's number where not given")
+    parser.add_argument(
+        "--left-over", type=int, default=ALL, help="samples that results are measured on besides, of those that a seed's draws leave over"
+    )
     parser.add_argument("--schemes", default="int2g64,int3g64,int4g64,int8g64")
     parser.add_argument("--joint", help="schemes that compete besides, such as int4g64+2:4,int2g64+eora16:8; held against bits alone")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep what is found and measured, and go on from what is there")
@@ -128,38 +97,6 @@ def main() -> None:
         found = list(new.values())
         file.write_text(json.dumps([asdict(each) for each in found], indent=1))
     show("Held-out KL, nats; rival's beside ours", rows(found), arguments.json)
-
-
-def rows(found: Sequence[Found]) -> list[Row]:
-    made = []
-    for case, bits, rival in sorted({(each.case, each.bits, each.rival) for each in found}):
-        some = [each for each in found if (each.case, each.bits, each.rival) == (case, bits, rival)]
-        ours, theirs = np.array([each.kl for each in some]).T
-        said = "; ".join([*map(verdict, some), *([f"together {verdict(together(some))}"] if len(some) > 1 else [])])
-        metrics = np.mean([each.metrics for each in some], axis=0)
-        name = f"{case} {bits:g} bits vs {rival}"
-        notes = "; ".join(sorted({each.note for each in some if each.note}))
-        searched, held_out = some[0].samples
-        words = f"{len(some)} {'seed' if len(some) == 1 else 'seeds'}, {searched} search and {held_out} held-out samples; {some[0].metric} {metrics[0]:.4g} vs {metrics[1]:.4g}"
-        made.append(row(f"{name}: {said}; {words}{notes and f'; {notes}'}", ours.mean(), "nats", theirs.mean()))
-        spent = [each.tokens for each in some if each.tokens is not None]
-        if spent:
-            made.append(
-                row(f"{name}: forward tokens", np.mean([each[0] for each in spent]), "tokens", np.mean([each[1] for each in spent]))
-            )
-    return made
-
-
-def together(found: Sequence[Found]) -> Difference:
-    """The mean over these draws of calibration data: its interval is that of the held-out samples, which all draws have in common."""
-    ours = np.mean([each.gaps for each in found], axis=0)
-    return difference(ours, np.zeros_like(ours), np.array(found[0].units))
-
-
-def verdict(found: Found | Difference) -> str:
-    """Whether ours has the lower KL, beyond the interval."""
-    word = "ahead" if found.high < 0 else "behind" if found.low > 0 else "undecided"
-    return f"{word} {found.low:+.2g} to {found.high:+.2g}"
 
 
 def of_seed(name: str, seed: int, folder: Path, arguments: argparse.Namespace) -> Iterator[Found]:
@@ -265,6 +202,11 @@ class Case:
         self.kept = Kept(folder / f"{name}.jsonl" if arguments.keep else None, settings)
         self.tokens = np.concatenate([tokens_of(batch) for batch in self.split.batches])
         """Of each search sample, [samples]."""
+        pool = task.batches("calibration", ALL)
+        decided = [i for batch in (*task.batches("calibration"), *self.split.batches) for i in batch.ids]
+        self.left_over = np.flatnonzero(~np.isin([i for batch in pool for i in batch.ids], decided))[: arguments.left_over]
+        """Places in the pool of what decides nothing."""
+        self.more = drawn(pool, self.left_over) if len(self.left_over) else []
         self.priced = float(sum(tokens_of(batch).sum() for batch in task.batches("calibration")))
 
     def refined(self, budgets: Sequence[float], tried: int) -> tuple[Refinement, list[tuple[float, dict[float, Schemes | None]]]]:
@@ -293,14 +235,29 @@ class Case:
         return self.kept.get("half " + digest(named(schemes)), lambda: float(self.split.losses(schemes, half).sum()))
 
     def held_out(self, schemes: Schemes) -> dict[str, Any]:
-        """KL of each held-out sample, its units and the metric."""
+        """KL of each held-out sample and of each that is left over, their units and places, and the metric of the former."""
 
         def measured() -> dict[str, Any]:
             seen = self.session.outcomes(self.session.original(), self.evaluator.observe(self.problem.effective(schemes)))
             kl = [float(f"{each:.6g}") for each in seen.kl]
             return {"kl": kl, "units": seen.units.tolist(), "metric": float(seen.numerator.sum() / seen.denominator.sum())}
 
-        return self.kept.get("held out " + digest(named(self.problem.effective(schemes))), measured)
+        def measured_more() -> dict[str, Any]:
+            sizes = [len(batch.ids) for batch in self.more]
+            made = self.evaluator.predictions(self.problem.effective(schemes), self.more)
+            kl, units = sample_divergences(self.original_of_more, made, sizes)
+            return {"kl": [float(f"{each:.6g}") for each in kl], "units": units.tolist()}
+
+        key = digest(named(self.problem.effective(schemes)))
+        found = self.kept.get("held out " + key, measured)
+        more = self.kept.get(f"left over {len(self.left_over)} {key}", measured_more) if self.more else {"kl": [], "units": []}
+        places = [*range(len(found["kl"])), *(self.left_over + len(found["kl"])).tolist()]
+        return {**found, "kl": found["kl"] + more["kl"], "units": found["units"] + more["units"], "places": places}
+
+    @functools.cached_property
+    def original_of_more(self) -> Sequence[Predictions]:
+        """What the original says of the samples that are left over."""
+        return self.evaluator.predictions({}, self.more)
 
     def found(self, name: str, bits: float, rival: str, ours: dict[str, Any], theirs: dict[str, Any], **more: Any) -> Found:
         """Ours beside a rival's."""
@@ -321,6 +278,7 @@ class Case:
             gap.high,
             (ours["metric"], theirs["metric"]),
             sizes,
+            ours["places"],
             gaps,
             units.tolist(),
             **more,
