@@ -18,6 +18,7 @@ from paredown_widgets import Explorer, memory
 from paredown_widgets.handlers import handle
 from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
+from paredown_widgets.pump import Pump, Watcher
 from paredown_widgets.python_code import as_python
 from paredown_widgets.snapshot import snapshot
 
@@ -305,6 +306,62 @@ def test_what_waited_is_there_after_a_restart_and_can_be_asked_for_again(
     assert queue_of(again) == []
     remember(again)
     assert json.loads((done_folder / memory.FILE_NAME).read_text(encoding="utf-8"))["waiting"] == []
+
+
+def test_two_views_of_a_study_see_each_other_s_plans_wait_and_arrive(model: ExplorerModel, hand, held: FakeStudy) -> None:
+    """As two windows of the app: each has a plan of its own, and one queue."""
+    other = ExplorerModel(held)
+    other.refresh()
+    watcher = Watcher(other)
+    drawn: list[int] = []
+
+    class Screen:
+        def changed(self) -> None:
+            drawn.append(1)
+
+    screen = Screen()
+    other.subscribe(screen.changed)
+    try:
+        wanted, later = ask(model, 8), ask(model, 2)
+        eventually(lambda: [row["digest"] for row in snapshot(other)["queue"]["rows"]] == [wanted, later] and bool(drawn))
+        (row, _) = snapshot(other)["queue"]["rows"]
+        assert (row["label"], row["own"], row["can"]) == ("Plan of another view", False, ["first"])
+        handle(other, {"type": "queue_first", "digest": later})
+        eventually(lambda: [digest for digest, _ in queue_of(model)] == [later, wanted])
+        assert other.editor.schemes != model.editor.schemes
+        hand("prioritise", low=10e6, high=12e6)
+        hand("save_plan", name="ours")
+        eventually(lambda: other.record.priority is not None and list(other.saved.plans(other)) == ["ours"])
+        held.serving.set()
+        eventually(lambda: {wanted, later} <= set(other.record.measurements))
+    finally:
+        watcher.close()
+
+
+def test_two_shows_of_one_explorer_share_selection_edits_locks_budget_and_queue(model: ExplorerModel, hand, held: FakeStudy) -> None:
+    shown: dict[str, list[dict]] = {"one": [], "other": []}
+    pumps = [Pump(model, lambda changed, name=name: shown[name].append(dict(changed))).start() for name in shown]
+    try:
+        pumps[0].receive({"type": "select", "layers": [OUT], "mode": "replace"})
+        pumps[1].receive({"type": "bits", "layers": [FC1], "bits": 8})
+        pumps[0].receive({"type": "lock", "layers": [FC1], "locked": True})
+        pumps[1].receive({"type": "budget", "amount": 11, "unit": "MB"})
+        pumps[0].receive({"type": "measure"})
+        assert model.plan is not None
+        now = snapshot(model)
+        assert now["queue"]["rows"][0]["digest"] == model.plan.digest
+
+        def same() -> bool:
+            return all(
+                pump.first[name] == snapshot(model)[name] for pump in pumps for name in ("plan", "budget", "queue", "summary", "steps")
+            )
+
+        eventually(same)
+        assert all(pushes for pushes in shown.values())
+    finally:
+        for pump in pumps:
+            pump.close()
+        held.serving.set()
 
 
 def test_a_region_of_the_front_goes_first(model: ExplorerModel, hand, held: FakeStudy) -> None:

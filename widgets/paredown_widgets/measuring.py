@@ -22,10 +22,12 @@ def view(model: ExplorerModel) -> Json:
     """State of the `queue` trait."""
     if model.offline:
         return {"rows": [], "note": "", "priority": None, "empty": "Nothing waits in a saved report."}
-    waiting = [plan.digest for plan in model.study.queued]
-    own = sorted(model.asked.values(), key=lambda plan: _place(model, plan.digest, waiting))
+    queued = {plan.digest: plan for plan in model.study.queued}
+    waiting = [*queued]
+    wished = {**queued, **model.asked}  # another view of the study may have asked too
+    own = sorted(wished.values(), key=lambda plan: _place(model, plan.digest, waiting))
     rows = [_row(model, plan, _state(model, plan.digest, waiting)) for plan in own]
-    planned = _planned(model)
+    planned = [plan for plan in _planned(model) if plan.digest not in queued]
     rows += [_row(model, plan, "planned" if model.running else "stopped") for plan in planned[:_SHOWN]]
     left = len(planned) - _SHOWN
     wanted = model.record.priority
@@ -37,6 +39,14 @@ def view(model: ExplorerModel) -> Json:
         "priority": sizes,
         "empty": "" if rows else "Nothing waits to be measured. Measure puts your plan here, ahead of the run's own.",
     }
+
+
+def look(model: ExplorerModel) -> bool:
+    """Whether what waits is something else than at the last look: another view of the study may have asked, or taken back."""
+    now = () if model.offline else tuple(plan.digest for plan in model.study.queued)
+    before = model.cache.get("queued", (None, ()))[1]
+    model.cache["queued"] = (None, now)
+    return now != before
 
 
 def region_text(low: float, high: float) -> str:
@@ -150,8 +160,10 @@ _WORDS = {
 
 
 def _row(model: ExplorerModel, plan: Plan, state: str) -> Json:
-    known = model.record.plans.get(plan.digest)
-    words = known.found_by.split(", ", 1) if known is not None and known.found_by != "user" else ["Your plan"]
+    known, own = model.record.plans.get(plan.digest), plan.digest in model.asked
+    words = ["Your plan"] if own or known is not None else ["Plan of another view"]
+    if known is not None and known.found_by != "user":
+        words = known.found_by.split(", ", 1)
     return {
         "digest": plan.digest,
         "label": words[0],
@@ -160,6 +172,6 @@ def _row(model: ExplorerModel, plan: Plan, state: str) -> Json:
         "predicted": numbers.quantity(plan.loss_increase, plan.loss_increase_sd),
         "state": state,
         "words": _WORDS[state],
-        "can": _CAN[state],
-        "own": plan.digest in model.asked,
+        "can": [does for does in _CAN[state] if own or does == "first"],  # another's plan is theirs to take back
+        "own": own,
     }

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paredown_widgets.handlers import handle
+from paredown_widgets.measuring import look
 from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.snapshot import snapshot
@@ -153,7 +154,7 @@ class Watcher:
             try:
                 quiet = 0 if self.model.refresh() else quiet + 1
                 remember(self.model)
-                if self.model.saved.look(self.model):
+                if any([self.model.saved.look(self.model), look(self.model)]):
                     self.model.changed()
                 if self._after is not None:
                     self._after()
