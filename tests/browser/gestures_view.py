@@ -93,6 +93,8 @@ def colour(one: Person) -> None:
 def _radio(one: Person, label: str, key: str) -> None:
     group, now = one.pd.get_by_role("radiogroup", name=label), one.screen()[key]
     choices = group.get_by_role("radio").evaluate_all("(nodes) => nodes.map((node) => node.dataset.option)")
+    if not choices:  # a plan that keeps every layer has no order of costs
+        return
     wanted = one.draw.choice([choice for choice in choices if choice != now])
     one.now()
     group.locator(f'[data-option="{wanted}"]').click()

@@ -130,15 +130,15 @@ def rest(one: Person) -> None:
         pd.locator(f'.pd-metrics th[data-digest="{digest}"] button').click()
         one.until(lambda python, _, digest=digest: digest not in python["added"])
     one.grid()
+    pd.locator(".pd-card").get_by_role("button", name="Plans").click()
+    pd.locator('.pd-card [data-plan="uniform int4g64"]').click()
+    one.until(lambda python, _: all(layer["scheme"] == "int4g64" for layer in python["layers"].values()))
     wanted = {"x": "bytes", "y": "kl", "order": "model", "spectrum": "selected"}
     for label, key in (("Horizontal axis", "x"), ("Vertical axis", "y"), ("Order", "order"), ("Layers shown", "spectrum")):
         if one.screen()[key] != wanted[key]:
             pd.get_by_role("radiogroup", name=label).locator(f'[data-option="{wanted[key]}"]').click()
             one.until(lambda python, _, key=key: python[key] == wanted[key])
     pd.get_by_label("Colour by").select_option("bits")
-    pd.locator(".pd-card").get_by_role("button", name="Plans").click()
-    pd.locator('.pd-card [data-plan="uniform int4g64"]').click()
-    one.until(lambda python, _: all(layer["scheme"] == "int4g64" for layer in python["layers"].values()))
     pd.locator(".pd-sens select").first.select_option("kl")
     one.cell("bert.pooler.dense").click()
     one.until(lambda python, _: python["selection"] == ["bert.pooler.dense"] and python["sensitivity"] == "kl")
