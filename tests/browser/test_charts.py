@@ -111,3 +111,18 @@ def test_pictures_on_request(shown: View) -> None:
     # the picture's styles are read back from the page: a declaration that a browser serialises as empty would be lost
     lost = "() => [...document.querySelector('style[data-explorer]').sheet.cssRules].map((r) => r.cssText).filter((t) => /:\\s*;/.test(t))"
     assert shown.page.evaluate(lost) == []
+
+
+def test_a_chart_lower_or_narrower_than_its_margins_waits_for_room(shown: View) -> None:
+    """Given to plotly, 300 x 20 px put its texts at infinity, which the console reported: "rotate(-90,Infinity,3)"."""
+    chart = shown.page.locator("[data-chart=front]")
+    resize = """(node, [width, height]) => Object.assign(node.style, { position: "fixed", width: `${width}px`, height: `${height}px`, minWidth: 0, minHeight: 0, flex: "none" })"""
+    for small, enough in (((300, 20), (300, 71)), ((10, 200), (71, 200))):
+        chart.evaluate(resize, [600, 300])
+        shown.page.wait_for_timeout(300)
+        before = int(chart.get_attribute("data-draws") or 0)
+        chart.evaluate(resize, list(small))
+        shown.page.wait_for_timeout(300)
+        assert int(chart.get_attribute("data-draws") or 0) == before
+        chart.evaluate(resize, list(enough))
+        expect(chart).not_to_have_attribute("data-draws", str(before))
