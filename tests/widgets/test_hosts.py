@@ -21,6 +21,7 @@ from paredown_widgets.jupyter import ExplorerWidget
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.panel_host import ExplorerPane
 from paredown_widgets.pump import Pump, Watcher
+from reference.patched import patched
 
 
 class Wire(BaseComm):
@@ -50,6 +51,18 @@ def wires(monkeypatch: pytest.MonkeyPatch) -> list[Wire]:
 
     monkeypatch.setattr(comm, "create_comm", create)
     return made
+
+
+def as_shown(wire: Wire) -> dict[str, Any]:
+    """What a browser holds that took every message so far."""
+    shown: dict[str, Any] = {**wire.sent[0]["data"]["state"]}
+    for state in wire.states:
+        patch = state.get("patch")
+        shown.update(state)
+        if patch:
+            assert patch["after"] in (None, shown["held"])
+            shown.update({name: patched(shown.get(name), change) for name, change in patch["traits"].items()}, held=patch["seq"])
+    return shown
 
 
 def eventually(check: Callable[[], bool], timeout: float = 10.0) -> None:
@@ -159,13 +172,10 @@ def test_no_update_is_lost_between_two_threads(model: ExplorerModel, wires: list
         time.sleep(0.005)
     stop.set()
     thread.join()
-    shown: dict[str, Any] = {}
 
     def agrees() -> bool:
-        shown.clear()
-        for state in wire.states:
-            shown.update(state)
-        return shown.get("plan", {}).get("cells") == widget.pump.first["plan"]["cells"] and all(
+        shown = as_shown(wire)
+        return shown["plan"] == widget.pump.first["plan"] and all(
             shown["plan"]["cells"][name]["scheme"] == str(scheme) for name, scheme in model.editor.schemes.items()
         )
 

@@ -2,7 +2,7 @@
  * The explorer: one component for JupyterLab, Panel and a report. It composes the panels, draws what changed, and answers Python when
  * that is on the screen.
  *
- * State comes as traits, each one JSON object that Python replaces whole when it changed; messages go back. What the browser knows by
+ * State comes as traits, each one JSON object; Python sends what changed of them (host.js). Messages go back. What the browser knows by
  * itself is only what is being done right now: hover, a drag, the selection one step ahead (link.js), which view is open.
  */
 import { createBanner } from "./banner.js";
@@ -13,7 +13,7 @@ import { createCompareLayers } from "./compare_layers.js";
 import { createFlips } from "./flips.js";
 import { createFront } from "./front.js";
 import { createHeader } from "./header.js";
-import { createEmit, createGet, loadPlotly, watchTheme } from "./host.js";
+import { createEmit, createState, loadPlotly, watchTheme } from "./host.js";
 import { createHistory } from "./history.js";
 import { createInteractions } from "./interactions.js";
 import { createKeys } from "./keys.js";
@@ -93,8 +93,9 @@ function createTabs(views, opened) {
  * @returns {() => void} takes everything down again
  */
 function render({ model, el }) {
-  const get = createGet(model);
   const emit = createEmit(model);
+  const state = createState(model, emit);
+  const { get } = state;
   const live = h("div", { class: "sr", "aria-live": "polite" });
   const ctx = { get, emit, link: createLink(get, emit), plotly: () => loadPlotly(model), say: (sentence) => text(live, sentence), cells: new Map() };
 
@@ -140,7 +141,7 @@ function render({ model, el }) {
 
   const charts = [sensitivity, front, spectrum, layer, layer.spectrum, interactions];
   const panels = [header, runline, banner, budget, plan, summary, compare, compareLayers, flips, history, queue, rankings, log, foot, ...charts];
-  const unwatch = watchTheme(model, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
+  const unwatch = watchTheme(state, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
   const unkey = createKeys(ctx, { root, plan, summary });
 
   // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
@@ -184,16 +185,14 @@ function render({ model, el }) {
     }
   }
 
-  const unbind = [];
-  const bind = (trait, listener) => { model.on(`change:${trait}`, listener); unbind.push(() => model.off?.(`change:${trait}`, listener)); };
   const traits = new Set(panels.flatMap((panel) => panel.needs));
-  for (const trait of traits) bind(trait, () => { for (const panel of panels) if (panel.needs.includes(trait)) pending.add(panel); schedule(); });
-  for (const trait of ["seq", "want_png"]) bind(trait, schedule);
+  for (const trait of traits) state.on(trait, () => { for (const panel of panels) if (panel.needs.includes(trait)) pending.add(panel); schedule(); });
+  for (const trait of ["seq", "want_png"]) state.on(trait, schedule);
   schedule();
 
   return () => {
     closed = true;
-    for (const undo of [...unbind, unwatch, unkey, () => plan.close(), () => header.close(), () => summary.close(), () => sensitivity.close(), () => budget.close(), () => front.close(), () => flips.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
+    for (const undo of [state.close, unwatch, unkey, () => plan.close(), () => header.close(), () => summary.close(), () => sensitivity.close(), () => budget.close(), () => front.close(), () => flips.close(), () => spectrum.close(), () => layer.close(), () => layer.spectrum.close(), () => interactions.close()]) undo();
     host.remove();
   };
 }

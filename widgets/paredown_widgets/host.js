@@ -1,6 +1,7 @@
 /**
  * What differs between the hosts (Jupyter through anywidget, Panel's anywidget component, a report file), hidden behind three functions.
  */
+import { patched } from "./difference.js";
 
 /** How many messages Panel's event queue keeps: enough for every gesture between two round trips. */
 const EVENT_QUEUE = 64;
@@ -23,16 +24,62 @@ export function createEmit(model) {
 }
 
 /**
- * A function that reads a trait. Panel sends objects as JSON text, which is parsed once.
- * @param {any} model @returns {(name: string) => any}
+ * The traits as they are now. A host sends them whole once; after that a `patch` says what changed (difference.js), and `held` is the number of
+ * the push that the traits stand at. A view that missed a push asks for the whole.
+ * @param {any} model @param {(message: object) => void} emit
  */
-export function createGet(model) {
-  const parsed = new Map(); // trait to [text, value]
-  return (name) => {
+export function createState(model, emit) {
+  const values = new Map(); // by trait: read once until it changes, since Panel collects all traits to answer for one
+  const heard = new Map(); // by trait: who listens
+  const undo = [];
+  let asked = false;
+
+  /** Panel sends objects as JSON text. */
+  function read(name) {
     const value = model.get(name);
-    if (typeof value !== "string" || !(value.startsWith("{") || value === "null")) return value;
-    if (parsed.get(name)?.[0] !== value) parsed.set(name, [value, JSON.parse(value)]);
-    return parsed.get(name)[1];
+    return typeof value === "string" && (value.startsWith("{") || value === "null") ? JSON.parse(value) : value;
+  }
+  function watch(name) {
+    if (!heard.has(name)) {
+      const listeners = new Set();
+      const heed = () => { values.delete(name); for (const listener of listeners) listener(); };
+      heard.set(name, listeners);
+      model.on(`change:${name}`, heed);
+      undo.push(() => model.off?.(`change:${name}`, heed));
+    }
+    return heard.get(name);
+  }
+  function get(name) {
+    watch(name);
+    if (!values.has(name)) values.set(name, read(name));
+    return values.get(name);
+  }
+  /** Jupyter saves what its model holds, and has one for all views; Panel would send back what is set there. */
+  function put(name, value) {
+    if (typeof model.send === "function") { model.set(name, value); return; }
+    values.set(name, value);
+    for (const listener of heard.get(name) ?? []) listener();
+  }
+  function take() {
+    const [patch, held] = [read("patch"), get("held") ?? 0];
+    if (!patch?.traits || patch.seq <= held) return;
+    if (patch.after !== null && patch.after !== held) {
+      if (!asked) emit({ type: "whole" });
+      asked = true;
+      return;
+    }
+    asked = false;
+    const changed = Object.entries(patch.traits).map(([name, change]) => [name, patched(get(name), change)]);
+    for (const [name, value] of [...changed, ["held", patch.seq]]) put(name, value);
+  }
+  watch("held");
+  watch("patch").add(take);
+  take();
+  return {
+    get,
+    /** @param {string} name @param {() => void} listener @returns {() => void} ends it */
+    on(name, listener) { watch(name).add(listener); return () => watch(name).delete(listener); },
+    close() { for (const end of undo) end(); },
   };
 }
 
@@ -80,13 +127,13 @@ function hostTheme(place) {
 
 /**
  * Keep `data-theme` of the host element right: the trait `theme` when it names one, else what the page around looks like.
- * @param {any} model @param {HTMLElement} host @param {(theme: string) => void} changed
+ * @param {any} state @param {HTMLElement} host @param {(theme: string) => void} changed
  * @returns {() => void} stops watching
  */
-export function watchTheme(model, host, changed) {
+export function watchTheme(state, host, changed) {
   let timer;
   const check = () => {
-    const asked = model.get("theme");
+    const asked = state.get("theme");
     const theme = asked === "light" || asked === "dark" ? asked : hostTheme(host.parentElement ?? host);
     if (host.dataset.theme === theme) return;
     host.dataset.theme = theme;
@@ -99,7 +146,7 @@ export function watchTheme(model, host, changed) {
   observer.observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "data-bs-theme", "class", "style"] });
   const media = matchMedia("(prefers-color-scheme: dark)");
   media.addEventListener("change", soon);
-  model.on("change:theme", check);
+  const unbind = state.on("theme", check);
   soon();
-  return () => { clearTimeout(timer); observer.disconnect(); media.removeEventListener("change", soon); model.off?.("change:theme", check); };
+  return () => { clearTimeout(timer); observer.disconnect(); media.removeEventListener("change", soon); unbind(); };
 }

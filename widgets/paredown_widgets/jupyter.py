@@ -52,6 +52,8 @@ class ExplorerWidget(anywidget.AnyWidget):
     bundle = traitlets.Unicode().tag(sync=True)
     offline = traitlets.Bool(False).tag(sync=True)
     seq = traitlets.Int(0).tag(sync=True)
+    held = traitlets.Int(0).tag(sync=True)
+    patch = traitlets.Dict().tag(sync=True)
     theme = traitlets.Unicode("auto").tag(sync=True)
     head = traitlets.Dict().tag(sync=True)
     run = traitlets.Dict().tag(sync=True)
@@ -95,6 +97,11 @@ class ExplorerWidget(anywidget.AnyWidget):
         """State from the browser, in whichever thread the kernel chose."""
         with self._ui:
             super().set_state(sync_data)
+
+    def get_state(self, key: Any = None, drop_defaults: bool = False) -> dict[str, Any]:
+        """The traits as the browser has them; all of them for a page that is opened again, which gets no patches of before."""
+        state = super().get_state(key, drop_defaults)
+        return state if key is not None else {**state, **self.pump.first, "patch": {}}
 
     def close(self) -> None:
         """Stop the view."""

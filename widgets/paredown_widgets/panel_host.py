@@ -31,6 +31,8 @@ class ExplorerPane(AnyWidgetComponent):
     bundle = param.String(default="")
     offline = param.Boolean(default=False)
     seq = param.Integer(default=0)
+    held = param.Integer(default=0)
+    patch = param.String(default="{}")
     theme = param.String(default="auto")
     head = param.String(default="{}")
     run = param.String(default="{}")

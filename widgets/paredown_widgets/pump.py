@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from paredown_widgets.difference import difference
 from paredown_widgets.handlers import handle
 from paredown_widgets.measuring import look
 from paredown_widgets.memory import remember
@@ -18,11 +19,12 @@ PERIOD = 0.125
 PATIENCE = 2.0
 """Seconds to wait for the browser's answer; a closed laptop must not stop the explorer in another window."""
 
+_UNSENT = object()
 Push = Callable[[Mapping[str, Any]], None]
 
 
 class Pump:
-    """One view's thread: waits for a change, waits for the last drawing, pushes the traits that differ.
+    """One view's thread: waits for a change, waits for the last drawing, pushes what differs.
 
     Workers and handlers only change the model and call `ExplorerModel.changed`; no other thread touches the widget.
     """
@@ -32,7 +34,8 @@ class Pump:
 
         Args:
             model: The view model.
-            push: Takes the changed traits and ``seq``, and sends them as one message.
+            push: Takes traits, and sends them as one message. Until a browser has drawn anything they are those that changed, and ``seq`` and
+                ``held`` number the push; after that they are ``seq`` and a ``patch`` of what changed since the push before.
             post: Runs a function where the host wants its widgets touched; by default the pump's own thread.
         """
         self.model = model
@@ -52,8 +55,9 @@ class Pump:
 
     @property
     def first(self) -> dict[str, Any]:
-        """What the widget starts with."""
-        return {**self._sent, "seq": self._seq}
+        """Everything that the browser may know by now: what a widget starts with."""
+        with self._flushing:
+            return {**self._sent, "held": self._seq, "seq": self._seq}
 
     def start(self) -> Pump:
         """Begin to push, in a thread."""
@@ -72,6 +76,9 @@ class Pump:
             self._acknowledged = int(message.get("seq", 0))
             self._drawn.set()
             return
+        if message.get("type") == "whole":  # the browser missed a push
+            self._push_now(self._push_whole)
+            return
         with self._flushing:
             handle(self.model, message)
             if self._acknowledged is None or self._acknowledged >= self._seq:  # the browser is at rest: no need for the thread
@@ -85,14 +92,21 @@ class Pump:
         """Push what differs from the last push, as one message; says whether there was anything."""
         with self._flushing:
             now = snapshot(self.model)
-            changed = {name: value for name, value in now.items() if name not in self._sent or self._sent[name] != value}
-            if not changed:
+            changes = {name: change for name, value in now.items() if (change := difference(self._sent.get(name, _UNSENT), value))}
+            if not changes:
                 return False
-            self._sent = {**self._sent, **changed}
+            self._sent |= now
             self._seq += 1
             self.pushes += 1
-            self._push({**changed, "seq": self._seq})
+            if self._acknowledged is None:  # nobody is known to hold what a patch would change
+                self._push({**{name: now[name] for name in changes}, "held": self._seq, "seq": self._seq})
+            else:
+                self._push({"patch": {"seq": self._seq, "after": self._seq - 1, "traits": changes}, "seq": self._seq})
             return True
+
+    def _push_whole(self) -> None:
+        with self._flushing:
+            self._push({"patch": {"seq": self._seq, "after": None, "traits": {name: [value] for name, value in self._sent.items()}}})
 
     def close(self) -> None:
         """Stop pushing."""
