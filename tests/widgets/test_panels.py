@@ -212,10 +212,13 @@ def test_a_plan_that_is_measured_again_moves_on_the_front(model: ExplorerModel, 
     assert before != snapshot(model)["front"]["figure"]["data"]
 
 
-def test_a_plan_far_out_sits_on_the_edge_with_an_arrow(model: ExplorerModel) -> None:
+def test_a_plan_far_out_sits_on_the_edge_with_an_arrow(study: FakeStudy, model: ExplorerModel) -> None:
     w2 = next(digest for digest in model.measured_plans() if model.uniform_bits(digest) == 2)
     measured = model.record.measurements[w2]
-    model.record.measurements[w2] = replace(measured, metric=replace(measured.metric, value=0.05, low=0.04, high=0.06))
+    study.store.append(
+        "again", "measure", "measurement", payload=[replace(measured, metric=replace(measured.metric, value=0.05, low=0.04, high=0.06))]
+    )
+    model.refresh()
     view = front.front_figure(model, "metric")
     uniform = next(t for t in view["data"] if t["uid"] == "uniform")
     at = uniform["customdata"].index(w2)

@@ -24,18 +24,22 @@ export function createCell(place, options = {}) {
   const sparsity = h("span", { class: "sparsity", hidden: true });
   const rank = h("span", { class: "rank", hidden: true });
   const lock = icon("lock", 9, "lock");
+  let drawn = null; // the state and the quantity on the screen: what did not change is the same object
   const el = h("button", { type: "button", class: "pd-cell", role: options.role ?? "gridcell", tabindex: -1, "data-layer": place.layer }, edit,
     options.prefix ? h("small", { text: options.prefix }) : null, value, amount, lock, rank, h("span", { class: "marks" }, badge, sparsity));
   return {
     el,
     /** @param {CellState|undefined} cell */
     update(cell) {
+      const quantity = options.quantity?.() ?? "value";
+      if (cell && drawn?.[0] === cell && drawn[1] === quantity) return;
+      drawn = [cell, quantity];
       text(value, cell?.text ?? "–");
       for (const [node, words] of [[badge, cell?.badge], [sparsity, cell?.sparsity], [rank, cell?.rank], [amount, cell?.value]]) { text(node, words); show(node, words); }
       show(edit, cell?.edited);
       attr(lock, "hidden", !cell?.locked);
       attr(el, "data-step", cell?.color ?? null);
-      const words = [cell?.said || "not decided", cell?.value ? `${options.quantity?.() ?? "value"} ${cell.value}` : "", cell?.locked ? "locked" : "", cell?.edited ? "edited" : ""];
+      const words = [cell?.said || "not decided", cell?.value ? `${quantity} ${cell.value}` : "", cell?.locked ? "locked" : "", cell?.edited ? "edited" : ""];
       attr(el, "aria-label", `${place.label}: ${words.filter(Boolean).join(", ")}`);
     },
   };

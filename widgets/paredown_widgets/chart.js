@@ -8,7 +8,7 @@
 import { createBrush } from "./brush.js";
 import { chartTable } from "./charttable.js";
 import { attr, h } from "./dom.js";
-import { frame, paintTraces } from "./figure.js";
+import { frame, paintTraces, tokensOf } from "./figure.js";
 import { adoptPlotlyStyle } from "./host.js";
 
 /** How near a click must be to its point, px. */
@@ -111,9 +111,9 @@ export function createChart(options) {
   }
 
   async function paintNow() {
-    const style = getComputedStyle(el);
+    const tokens = tokensOf(el);
     const [width, height] = size;
-    await Plotly.react(plot, paintTraces(figure.data ?? [], style), frame(figure.layout ?? {}, style, width, height), PLOTLY_CONFIG);
+    await Plotly.react(plot, paintTraces(figure.data ?? [], tokens), frame(figure.layout ?? {}, tokens, width, height), PLOTLY_CONFIG);
     adoptPlotlyStyle(el);
     el.dataset.draws = String(Number(el.dataset.draws ?? 0) + 1);
     placeRing();

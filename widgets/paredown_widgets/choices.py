@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal, TypeAlias, get_args
 
 from paredown.errors import ParedownError
@@ -162,6 +162,7 @@ def also_changed(moves: Iterable[tuple[Scheme, Scheme]], handle: Handle) -> str:
     return f"also changed{where}: {words}{', or the like' * (len(counted) > 1)}"
 
 
+@cache
 def _taken_along(before: Scheme, after: Scheme, handle: Handle) -> str:
     if KEEP in (before, after) or before == after:
         return ""
@@ -178,6 +179,7 @@ def _parts(scheme: Scheme, without: Handle) -> list[str]:
     return ["" if without == "bits" else bits, *(part for part in (first.removeprefix(bits).strip(), *rest) if part and part != own)]
 
 
+@cache
 def part_words(scheme: Scheme, handle: Handle) -> str:
     """What `describe` says of a scheme's sparsity or low rank, such as ``2 of 4 kept``; empty where there is none.
 

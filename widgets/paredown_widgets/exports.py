@@ -67,11 +67,11 @@ def _refused(model: ExplorerModel, name: str, target: Target) -> str:
     if name == "parquet" and not _has_parquet():
         return "pandas needs pyarrow for it: pip install pyarrow"
     digest, verdict = model.verdicts.get(name, ("", ""))
-    return verdict if target.export_format and digest == model.plan.digest else ""
+    return verdict if target.export_format and digest == model.digest else ""
 
 
 def _note(model: ExplorerModel, name: str, target: Target) -> str:
-    if target.export_format and model.plan is not None and model.verdicts.get(name, ("",))[0] != model.plan.digest:
+    if target.export_format and model.plan is not None and model.verdicts.get(name, ("",))[0] != model.digest:
         return f"{target.note}; asking whether it can hold this plan"
     return target.note
 

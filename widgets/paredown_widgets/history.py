@@ -29,9 +29,8 @@ def view(model: ExplorerModel) -> Json:
     steps = history.improvements[-MOST_ROWS:][::-1]
     left = len(history.improvements) - len(steps)
     what = {"kl": "KL", "loss": "loss", "metric": info.metric if info else "metric"}.get(history.objective, "loss")
-    loaded = None if model.plan is None else model.plan.digest
     return {
-        "rows": [_row(model, step, loaded) for step in steps],
+        "rows": [_row(model, step) for step in steps],
         "count": f"{history.tried:,} plans tried, {len(history.improvements)} improvements" if history.tried or steps else "",
         "note": (
             f"Before and after: mean {what} beyond the original, per sample of the search split ({history.samples:,} samples), which decides and is no result. "
@@ -66,7 +65,7 @@ def _of(plan: Plan, name: str) -> Scheme:
     return plan.schemes.get(name, KEEP)
 
 
-def _row(model: ExplorerModel, step: Improvement, loaded: str | None) -> Json:
+def _row(model: ExplorerModel, step: Improvement) -> Json:
     plan, m = step.plan, model.record.measurements.get(step.plan.digest)
     lines = changed(model, step.before, plan) if step.before is not None else []
     more = f", and {len(lines) - _NAMED} more" if len(lines) > _NAMED else ""
@@ -87,7 +86,7 @@ def _row(model: ExplorerModel, step: Improvement, loaded: str | None) -> Json:
         "measured": numbers.NONE if m is None else numbers.quantity(m.kl, m.kl_sd) if m.kl is not None else numbers.metric_text(m.metric),
         "tried": numbers.NONE if step.tried is None else f"{step.tried:,}",
         "standing": standing is not None and standing.digest == plan.digest,
-        "loaded": plan.digest == loaded,
+        "loaded": plan.digest == model.digest,
     }
 
 

@@ -76,6 +76,7 @@ class ExplorerModel(param.Parameterized):
         self.offline = offline
         self.lock = threading.RLock()
         self.record = Record()
+        self.digest = ""  # of the plan; worked out when it changes, since every panel asks
         self.editor = PlanEditor()
         self.labels: dict[str, LayerLabel] = {}
         self.choices = SchemeChoices(())
@@ -249,12 +250,13 @@ class ExplorerModel(param.Parameterized):
     def _settle(self) -> None:
         """After any change of the plan: its value for Python, and whether it stands where something was measured."""
         plan = self.make_plan(self.editor.schemes)
-        if plan is not None and plan.digest in self.record.measurements:
+        digest = "" if plan is None else plan.digest
+        if digest in self.record.measurements:
             self.reference = dict(self.editor.schemes)
         if self.locked != (locked := [name for name in self.editor.schemes if name in self.editor.locked]):
             self.locked = locked
         if plan != self.plan:
-            self.plan = plan
+            self.plan, self.digest = plan, digest
 
     # -- what follows from it
 
@@ -358,19 +360,40 @@ class ExplorerModel(param.Parameterized):
         effective = self.problem.effective(schemes)
         return Plan(info.model, info.digest, effective, prediction.bytes, prediction.loss_increase, prediction.loss_increase_sd, found_by)
 
+    def kept(self, name: str, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make` returns, made again only when `key`, which is all that it depends on, has changed."""
+        if name not in self.cache or self.cache[name][0] != key:
+            self.cache[name] = (key, make())
+        return self.cache[name][1]
+
     def measured_plans(self) -> dict[str, Measurement]:
         """Measurements of compressed plans, the original left out."""
-        original = self.record.baseline.plan_digest if self.record.baseline else None
-        return {digest: m for digest, m in self.record.measurements.items() if digest != original and digest in self.record.plans}
+        original, record = self.record.baseline.plan_digest if self.record.baseline else None, self.record
+
+        def make() -> dict[str, Measurement]:
+            return {digest: m for digest, m in record.measurements.items() if digest != original and digest in record.plans}
+
+        return self.kept("measured plans", record.sequence, make)
+
+    def uniform_plans(self) -> list[tuple[Measurement, int]]:
+        """Measurements of uniform plans, with their bits."""
+
+        def make() -> list[tuple[Measurement, int]]:
+            return [(m, bits) for digest, m in self.record.measurements.items() if (bits := self.uniform_bits(digest)) is not None]
+
+        return self.kept("uniform plans", self.record.sequence, make)
 
     def measurement(self) -> Measurement | None:
         """What was measured of exactly this plan."""
-        return None if self.plan is None else self.record.measurements.get(self.plan.digest)
+        return self.record.measurements.get(self.digest)
 
     def last_measurement(self) -> Measurement | None:
         """What was measured of the plan before the edits that followed."""
-        plan = None if self.reference is None else self.make_plan(self.reference)
-        return None if plan is None else self.record.measurements.get(plan.digest)
+        reference = self.reference
+        if reference is None:
+            return None
+        digest = self.kept("reference", (reference, self.priced), lambda: plan.digest if (plan := self.make_plan(reference)) else "")
+        return self.record.measurements.get(digest)
 
     def uniform_bits(self, digest: str) -> int | None:
         """Bits of a uniform plan of integer codes; None for any other."""
@@ -382,9 +405,12 @@ class ExplorerModel(param.Parameterized):
 
     def edited(self) -> set[str]:
         """Layers that differ from where the plan last was measured."""
-        if self.reference is None:
+        schemes, reference = self.editor.schemes, self.reference
+        if reference is None:
             return set()
-        return {name for name, scheme in self.editor.schemes.items() if self.reference.get(name) != scheme}
+        return self.kept(
+            "edited", (schemes, reference), lambda: {name for name, scheme in schemes.items() if reference.get(name) != scheme}
+        )
 
     def edits(self) -> int:
         """Decisions that differ: a fused group counts once."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import KEEP, LayerRef, Scheme
+from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
 from paredown_widgets import colors, handles
 from paredown_widgets.choices import part_words, position
 from paredown_widgets.model import ExplorerModel
@@ -65,7 +66,6 @@ def view(model: ExplorerModel) -> dict[str, Any]:
             name: {
                 "text": _text(scheme, dtypes[name]),
                 "bits": bits_of(scheme),
-                "scheme": str(scheme),
                 **_marks(model, name, scheme),
                 "locked": name in editor.locked,
                 "edited": name in edited,
@@ -112,21 +112,26 @@ def _text(scheme: Scheme, dtype: str) -> str:
 
 
 def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, Any]:
-    """What the digit does not say: the bytes, where the handles stand, the marks of sparsity and rank, and number formats that need a word."""
+    """What the digit does not say: the bytes, and the words and signs of the scheme that applies."""
     candidate = model.record.candidates.get(name, {}).get(scheme)
-    applied = candidate.effective if candidate else scheme
-    badge, sparsity = _format(model, applied), str(applied.sparsity or "")
+    usual = model.choices.schemes[0].weight if model.choices.schemes else None
+    size = {} if candidate is None else {"bytes": candidate.bytes}
+    return {**size, **_signs(scheme, candidate.effective if candidate else scheme, usual)}
+
+
+@cache
+def _signs(scheme: Scheme, applied: Scheme, usual: WeightFormat | None) -> dict[str, str]:
+    """Where the handles stand, the marks of sparsity and rank, and number formats that need a word."""
+    badge, sparsity = _format(applied, usual), str(applied.sparsity or "")
     rank = applied.low_rank.rank if applied.low_rank and (applied.weight or applied.sparsity) else None
     said = [f"{bits_of(applied)} bit" if applied.weight else describe(KEEP) if applied == KEEP else "", badge]
     said += [part_words(applied, "sparsity"), f"rank {applied.low_rank.rank}" if applied.low_rank else ""]
     marks = {"badge": badge, "sparsity": sparsity, "rank": f"r{rank}" if rank else ""}
-    size = {} if candidate is None else {"bytes": candidate.bytes}
-    return {**size, "at": handles.key(position(scheme)), "said": ", ".join(filter(None, said)), **marks}
+    return {"scheme": str(scheme), "at": handles.key(position(scheme)), "said": ", ".join(filter(None, said)), **marks}
 
 
-def _format(model: ExplorerModel, applied: Scheme) -> str:
+def _format(applied: Scheme, usual: WeightFormat | None) -> str:
     """Another kind of number, rounded inputs, or another group size than the study's first scheme has."""
-    usual = model.choices.schemes[0].weight if model.choices.schemes else None
     if applied.weight is None or usual is None:
         return ""
     group = "" if applied.weight.group_size == usual.group_size else f"g{applied.weight.group_size}" if applied.weight.group_size else "row"

@@ -109,6 +109,10 @@ def _best_measured(model: ExplorerModel) -> str | None:
     resource, most = limit(model)
     if most is None:
         return None
+    return model.kept(f"best {resource}", (most, model.record.sequence), lambda: _best_within(model, resource, most))
+
+
+def _best_within(model: ExplorerModel, resource: str, most: float) -> str | None:
     ranked = []
     for digest, measured in model.measured_plans().items():
         plan = model.record.plans[digest]

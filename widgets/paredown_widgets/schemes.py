@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from paredown.specs import KEEP, Scheme, WeightFormat, usual_criterion
 
@@ -38,6 +39,7 @@ def _groups(format_: WeightFormat) -> str:
     return f"{'groups' if format_.kind in ('int', 'nf') else 'blocks'} of {format_.group_size}"
 
 
+@cache
 def describe(scheme: Scheme) -> str:
     """A scheme in words.
 

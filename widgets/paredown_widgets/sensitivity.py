@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from paredown.specs import Scheme
 from paredown_widgets import numbers
+from paredown_widgets.figures.style import rounded
 from paredown_widgets.labels import short_name
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.schemes import bits_of
@@ -14,6 +16,7 @@ from paredown_widgets.sensitivities import choices, chosen, sensitivity
 _UNITS = ((1.0, 1.0, "nats"), (1e-4, 1e3, "10⁻³ nats"), (0.0, 1e6, "10⁻⁶ nats"))  # from this largest value on
 
 
+@cache
 def _marks(scheme: Scheme) -> str:
     """Sparsity and rank, as the plan's cells have them: ``2:4 r16``."""
     rank = f"r{scheme.low_rank.rank}" if scheme.low_rank else ""
@@ -45,9 +48,9 @@ def view(model: ExplorerModel) -> dict[str, Any]:
                 "title": label.text,
                 "bits": str(bits_of(scheme) or "–"),
                 "marks": _marks(scheme),
-                "value": value * factor,
-                "low": (value - deviation) * factor,
-                "high": (value + deviation) * factor,
+                "value": rounded(value * factor),
+                "low": rounded((value - deviation) * factor),
+                "high": rounded((value + deviation) * factor),
                 "text": numbers.fixed(value * factor, 2) if abs(value * factor) < 10 else numbers.significant(value * factor),
             }
         )

@@ -79,17 +79,10 @@ def snapshot(model: ExplorerModel) -> dict[str, Any]:
     with model.lock:
         for name, view in VIEWS.items():
             try:
-                traits[name] = _cached(model, name, view) if name in _CONSTANT else view(model)
+                traits[name] = model.kept(name, _CONSTANT[name](model), lambda view=view: view(model)) if name in _CONSTANT else view(model)
             except Exception as error:  # shown; a broken panel must not stop the others
                 text = f"The {name} panel failed: {type(error).__name__}: {error}"
                 if model.error is None or model.error["text"] != text:
                     model.error = {"text": text, "remedy": "the other panels go on; please report this"}
         traits["error"] = model.error
     return traits
-
-
-def _cached(model: ExplorerModel, name: str, view: Callable[[ExplorerModel], Any]) -> Any:
-    key = _CONSTANT[name](model)
-    if name not in model.cache or model.cache[name][0] != key:
-        model.cache[name] = (key, view(model))
-    return model.cache[name][1]

@@ -29,7 +29,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
 def _chip(model: ExplorerModel, measured: bool, stale: bool) -> dict[str, str]:
     if model.plan is None:
         return {"text": "", "kind": ""}
-    if model.plan.digest in model.pending:
+    if model.digest in model.pending:
         return {"text": "measuring", "kind": "live"}
     if measured:
         return {"text": "measured, held-out", "kind": "measured"}
@@ -107,7 +107,7 @@ def _fitted(fit: MetricFit, kl: float, metric: str) -> str:
 def _nearest_uniform(model: ExplorerModel) -> str:
     """The uniform plan whose size is nearest, in words: what the same bytes give without a search."""
     size = model.predict()
-    uniform = [(m, bits) for digest, m in model.record.measurements.items() if (bits := model.uniform_bits(digest)) is not None]
+    uniform = model.uniform_plans()
     if size is None or not uniform:
         return ""
     nearest, bits = min(uniform, key=lambda pair: abs(pair[0].bytes - size.bytes))
@@ -116,7 +116,7 @@ def _nearest_uniform(model: ExplorerModel) -> str:
 
 
 def _measure_button(model: ExplorerModel, measured: bool) -> dict[str, Any]:
-    waiting = model.plan is not None and model.plan.digest in model.pending
+    waiting = model.digest in model.pending
     ready = model.plan is not None and model.problem is not None and not measured and not waiting and not model.offline
     return {"enabled": ready, "label": "Measuring" if waiting else "Measure"}
 

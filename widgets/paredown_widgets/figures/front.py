@@ -149,17 +149,45 @@ def _sight(model: ExplorerModel, y: str | None, x: Resource | None) -> _Sight | 
     return model.cache["sight"][1]
 
 
-def _looked(model: ExplorerModel, quantity: Quantity, resource: Resource) -> _Sight:
+@dataclass(frozen=True)
+class _Known:
+    """What of the sight no edit of the plan changes; `widest` is where the chart ends without the plan."""
+
+    scale: Scale
+    extent: Extent
+    measured: dict[str, Point]
+    line: list[tuple[float, float, float]]
+    searched: list[Point]
+    uniform: list[Point]
+    refined: list[Point]
+    widest: float
+    measured_x: tuple[float, ...]
+
+
+def _known(model: ExplorerModel, quantity: Quantity, resource: Resource) -> _Known:
     scale, extent = scale_of(model, quantity), extent_of(model, resource)
     measured = _measured(model, scale, extent)
+    points = list(measured.values())
+    searched = [point for point in points if not point.text and not point.refined]
+    uniform, refined = [point for point in points if point.text], [point for point in points if point.refined]
+    ends = (min(point.x for point in points), max(point.x for point in points)) if points else ()
+    return _Known(
+        scale, extent, measured, _predicted_line(model, scale, extent), searched, uniform, refined, _widest(model, extent, points), ends
+    )
+
+
+def _looked(model: ExplorerModel, quantity: Quantity, resource: Resource) -> _Sight:
+    name, key = f"known {quantity} {resource}", (model.record.sequence, model.priced)
+    known: _Known = model.kept(name, key, lambda: _known(model, quantity, resource))
+    scale, extent = known.scale, known.extent
     here, was = _plan_points(model, scale, extent)
-    widest = _widest(model, extent, [*measured.values(), *here, *was])
-    line = [point for point in _predicted_line(model, scale, extent) if point[0] <= widest]
-    searched = [point for point in measured.values() if not point.text and not point.refined]
-    uniform, refined = [point for point in measured.values() if point.text], [point for point in measured.values() if point.refined]
-    places = [p.x for p in measured.values()] + [x for x, *_ in line] + [p.x for p in (*here, *was)]
-    y_range = fitted_range(model, scale, searched, uniform, line, here, refined)
-    return _Sight(scale, extent, measured, line, here, was, y_range, log_range(places or [1.0, 10.0], 0.05), searched, uniform, refined)
+    own = [point.x for point in (*here, *was)]
+    widest = max([known.widest, *(1.01 * x for x in own)])
+    line = [point for point in known.line if point[0] <= widest]
+    places = [*own, *(x for x, *_ in line), *known.measured_x]
+    y_range = fitted_range(model, scale, known.searched, known.uniform, line, here, known.refined)
+    x_range = log_range(places or [1.0, 10.0], 0.05)
+    return _Sight(scale, extent, known.measured, line, here, was, y_range, x_range, known.searched, known.uniform, known.refined)
 
 
 def _ground(model: ExplorerModel, sight: _Sight) -> Json:
