@@ -40,7 +40,17 @@ class Contestant:
 
 
 def of_torch(model: nn.Module) -> Contestant:
-    return Contestant(lambda inputs: model(**inputs).logits, tensor_bytes(model), model)
+    dtype = next(parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+
+    def run(inputs: Inputs) -> Tensor:  # sounds and pictures in the model's own dtype
+        return model(
+            **{
+                name: value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+                for name, value in inputs.items()
+            }
+        ).logits
+
+    return Contestant(run, tensor_bytes(model), model)
 
 
 def tensor_bytes(model: nn.Module) -> int:
