@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,90 @@ SHOTS: dict[str, tuple[int, Any, dict[str, str]]] = {
 }
 
 
+def menu(name: str, place: str = ".pd") -> Callable[[View], None]:
+    """A menu open."""
+
+    def act(view: View) -> None:
+        view.page.locator(place).get_by_role("button", name=name, exact=True).click()
+
+    return act
+
+
+def brushed(view: View) -> None:
+    """A region of the front dragged."""
+    box = view.page.locator("[data-chart=front]").bounding_box()
+    assert box is not None
+    view.page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 60)
+    view.page.mouse.down()
+    view.page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 90, steps=4)
+    view.page.mouse.up()
+
+
+def listed(view: View) -> None:
+    """The plan as a table, a value of it open."""
+    view.page.get_by_role("radiogroup", name="Plan as").get_by_role("radio", name="Table").click()
+    view.page.locator(".pd-table .rows > .row").nth(3).locator(".layer").click()
+
+
+def sheet(view: View) -> None:
+    """A chart's data as a table over the explorer."""
+    menu("Take the chart away", ".pd-pareto")(view)
+    view.page.get_by_role("menuitem", name="Show as table").click()
+
+
+def adding(view: View) -> None:
+    """The menu of plans to compare."""
+    view.page.get_by_role("tab", name="Compare").click()
+    menu("Add plan")(view)
+
+
+def pointed(view: View) -> None:
+    """What pointing at a cell says."""
+    view.page.locator(".pd-cell[data-layer]").nth(14).hover()
+    view.page.wait_for_timeout(700)
+
+
+def standing(theme: str = "light") -> dict[str, Any]:
+    """Sizes that go first, and plans that wait; the budget is one of latency, and so is the chart's axis."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Rich(refined_study(Path(folder)))
+        shown.do("budget_unit", id="ms")
+        shown.do("x", id="seconds")
+        shown.do("bits", layers=shown.names[3:9], bits=8)
+        return shown.state(theme=theme)
+
+
+def named(theme: str = "light") -> dict[str, Any]:
+    """A plan with a history, two saved plans, and two compared ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Compared(compared_study(Path(folder)))
+        for bits, name in ((3, "embeddings at 3"), (8, "a rather long name, as somebody would give it who explains")):
+            shown.do("bits", layers=[shown.names[0]], bits=bits)
+            shown.do("save_plan", name=name)
+        shown.do("exports_opened")
+        shown.model.comparison.work(shown.model)
+        return shown.state(theme=theme)
+
+
+ACTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[View], None]]] = {
+    "menu_export": (named, menu("Export")),
+    "menu_plans": (named, menu("Plans", ".pd-card")),
+    "menu_history": (named, menu("History", ".pd-card")),
+    "menu_chart": (named, menu("Take the chart away", ".pd-pareto")),
+    "menu_add": (named, adding),
+    "chart_table": (named, sheet),
+    "brush": (refined, brushed),
+    "table": (rich, listed),
+    "tip": (rich, pointed),
+    "latency": (standing, lambda view: None),
+}
+"""Name to a state and what is done there before the picture is taken."""
+for act in ACTS:
+    for theme, page in (("light", {}), ("dark", DARK)):
+        for width in (1280, 640):
+            SHOTS[f"{act}_{theme}_{width}"] = (width, partial(ACTS[act][0], theme), page)
+
+
 def overflow(view: View) -> list[str]:
     """What sticks out of its place: wider than the page, or text cut off without an ellipsis."""
     return view.page.evaluate(
@@ -189,6 +274,10 @@ def main(names: list[str]) -> None:
             state = build()
             view.mount(state, **page)
             ready(view, state)
+            act = name.rsplit("_", 2)[0]
+            if act in ACTS:
+                ACTS[act][1](view)
+                view.page.wait_for_timeout(250)
             view.page.screenshot(path=OUT / f"{name}.png", full_page=True)
             height = view.page.evaluate("document.querySelector('.pd').offsetHeight")
             print(f"{name}: {height} px high", overflow(view) or "", view.problems or "")
