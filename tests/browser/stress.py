@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,9 +163,26 @@ def reading(one: Person) -> dict[str, float]:
     }  # fmt: skip
 
 
+class Stalls:
+    """Notices when the machine stood still for seconds (a laptop that sleeps, a process that was stopped): what is missed then is nobody's fault."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+        self.until = 0.0
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(0.5)
+            now = time.monotonic()
+            if now - self.last > 5:
+                self.until = now
+            self.last = now
+
+
 def growth(readings: list[dict[str, float]], key: str, warm: int) -> float | None:
     """Share by which the median of the last three is above that of the first three after the warm-up; None for too few readings."""
-    counted = [one[key] for one in readings[warm:]]
+    counted = [one[key] for one in readings if one["minute"] > warm]
     if len(counted) < 6:
         return None
     first, last = statistics.median(counted[:3]), statistics.median(counted[-3:])
@@ -177,13 +195,18 @@ def ran(one: Person, seconds: float, told: Callable[[str], None], watch: Watch) 
     readings: list[dict[str, float]] = []
     kinds, weights = list(GESTURES), list(GESTURES.values())
     one.ask(FULL)
-    began, made = time.monotonic(), 0
+    began, made, due, stalls = time.monotonic(), 0, 60.0, Stalls()
     while (now := time.monotonic() - began) < seconds:
-        if now >= 60 * (len(readings) + 1):
-            readings.append(reading(one))
-            told(line(len(readings), made, len(lost), watch, readings[-1]))
+        if now >= due:
+            readings.append(reading(one) | {"minute": now / 60})
+            told(line(made, len(lost), watch, readings[-1]))
+            due = 60 * (now // 60 + 1)
         gesture = one.draw.choices(kinds, weights)[0]
         problem = one_gesture(one, gesture)
+        if problem is not None and stalls.until > began + now:
+            told(f"the machine stood still during {gesture.__name__} at {now:.0f} s, which does not count")
+            recover(one)
+            continue
         made += 1
         if problem is not None:
             lost.append(f"{gesture.__name__} at {now:.0f} s: {problem}")
@@ -208,9 +231,9 @@ def recover(one: Person) -> None:
 HEADS = ("minute", "gestures", "lost", "console", "heap MB", "nodes", "listeners", "resident MB", "blocks k", "plans", "events", "draws")
 
 
-def line(minute: int, made: int, lost: int, watch: Watch, read: dict[str, float]) -> str:
+def line(made: int, lost: int, watch: Watch, read: dict[str, float]) -> str:
     words = [
-        minute,
+        f"{read['minute']:.0f}",
         made,
         lost,
         len(watch.errors),
