@@ -3,7 +3,8 @@
 The real Panel app, Chromium, and clocks inside the page. An edit is timed from the key press to the first frame after both the size and the
 predicted KL of the plan's table show other text; a redraw from the click on the front's switch to the painted chart, what Python does between
 included. Bytes are those of the websocket while one plan after the other is measured. ``python benchmarks/explorer.py --study studies/sentiment``
-takes a finished study and spares the run; ``--large`` leaves the demo out. The large study is made up: its figures follow a formula, its size is real.
+takes a finished study and spares the run; ``--large`` leaves the demo out, ``--kept FOLDER`` makes the large study there, or takes it up again. The
+large study is made up: its figures follow a formula, its size is real.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--study", type=Path, help="a finished study of demo:sentiment, in place of a new run")
     parser.add_argument("--large", action="store_true", help="the large study alone")
+    parser.add_argument("--kept", type=Path, help="where the large study is kept for the next time; its many events take minutes to write")
     arguments = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +89,8 @@ def main() -> None:
                 command = [sys.executable, "-m", "paredown.cli", "run", "demo:sentiment", "--study", str(study), "--json"]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             rows += looked_at(study, "sentiment")
-        add = large(Path(folder) / "large")
-        rows += looked_at(Path(folder) / "large", "500 layers, 40 schemes, 5,000 plans", add)
+        kept = arguments.kept or Path(folder) / "large"
+        rows += looked_at(kept, "500 layers, 40 schemes, 5,000 plans", large(kept))
     show("Explorer in Chromium, Panel app, wall time", rows, arguments.json)
 
 
