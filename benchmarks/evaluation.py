@@ -94,22 +94,33 @@ class Setting:
         draw = random.Random(seed)
         return {layer.name: draw.choice(SCHEMES) for layer in self.layers}
 
-    def naive(self, plan: Mapping[str, Scheme]) -> Observation:
-        """The loop's body."""
+    def copied(self, plan: Mapping[str, Scheme]) -> nn.Module:
+        """A copy of the model under a plan."""
         model = copy.deepcopy(self.loaded.model)
         for layer in self.layers:
             if layer.name in plan:
                 weight = weight_of(model, layer)
                 weight.copy_(dequantize(compress(weight, fit(plan[layer.name], layer)[0])))
-        return observe(model, self.task, self.batches)
+        return model
+
+    def naive(self, plan: Mapping[str, Scheme]) -> Observation:
+        """The loop's body."""
+        return observe(self.copied(plan), self.task, self.batches)
+
+    def reordered(self, plan: Mapping[str, Scheme]) -> Observation | None:
+        """The loop's body with the channels of gated MLPs in another order, the same function summed otherwise; None where there are none."""
+        model = self.copied(plan)
+        gated = [module for module in model.modules() if hasattr(module, "gate_proj")]
+        for module in gated:
+            gate, up, down = (getattr(module, name).weight for name in ("gate_proj", "up_proj", "down_proj"))
+            order = torch.randperm(len(gate), generator=torch.Generator().manual_seed(0))
+            for weight, moved in ((gate, gate[order]), (up, up[order]), (down, down[:, order])):
+                weight.data = moved.detach()
+        return observe(model, self.task, self.batches) if gated else None
 
     def exact(self, plan: Mapping[str, Scheme]) -> torch.Tensor:
         """Logits of the same weights in float64."""
-        model = copy.deepcopy(self.loaded.model)
-        for layer in self.layers:
-            weight = weight_of(model, layer)
-            weight.copy_(dequantize(compress(weight, fit(plan[layer.name], layer)[0])))
-        model, made = model.double(), []
+        model, made = self.copied(plan).double(), []
         with torch.inference_mode():
             for batch in self.batches:
                 logits = model(**batch.inputs).logits
@@ -182,6 +193,11 @@ def plans(setting: Setting) -> list[Row]:
         rows.append(
             row(f"{setting.title}: float32, relative difference from float64, ours and the loop's", differences[0], "", differences[1])
         )
+        if moved := setting.reordered(drawn[0]):
+            change = relative(logits_of(moved), naive)
+            rows.append(
+                row(f"{setting.title}: the loop's own with the channels of its MLPs in another order, relative difference", change, "")
+            )
     return rows
 
 
