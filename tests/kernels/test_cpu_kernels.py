@@ -89,6 +89,24 @@ def test_the_activation_is_torchs(isa, activation):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+def test_gelu_is_float64s_to_8e_7_and_above_minus_1_to_a_few_millionths(isa):
+    """|error| <= 8e-7 in [-10, 10] and <= 2.5e-6 |gelu| above -1; what is larger gives itself or 0, what is not finite nothing finite."""
+    small = torch.logspace(-30, 0, 2001)
+    tiny = torch.tensor([0.0, -0.0, 1e-40, -1e-40])
+    near = torch.cat([torch.linspace(-10, 10, 20001), small, -small, tiny])
+    far = torch.logspace(2, 38, 37)
+    values = torch.cat([near, far, -far, torch.tensor([float("nan"), float("inf"), -float("inf")])])
+    weight = KernelWeight(packed("int8g32", (len(values), 32)), isa)
+    found = weight.linear(torch.zeros(1, 32), values, "gelu")[0]  # of the bias alone
+    expected = torch.nn.functional.gelu(near.double())
+    error = (found[: len(near)].double() - expected).abs()
+    assert bool((error <= 8e-7).all())
+    assert bool((error <= 2.5e-6 * expected.abs() + 1e-44)[near > -1].all())
+    assert torch.equal(found[len(near) : -3], torch.cat([far, torch.zeros(37)]))
+    assert not found[-3:].isfinite().any()
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -94,7 +94,7 @@ thread_local Scratch shared_scratch, own_scratch;
 size_t up(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 constexpr size_t INPUT_BYTES = 512 << 10;  // of rounded inputs that are worked on together: they stay in the second-level cache
-constexpr int64_t MOST_TOKENS = 256;
+constexpr int64_t MOST_TOKENS = 528;
 
 int64_t word_inputs(const Call& call) { return call.precision == INT8 ? 4 : call.precision == BF16 ? 2 : 1; }
 

@@ -33,10 +33,14 @@ INLINE float exponential(float v) {
   const float p = 1 + r * (1 + r * (0.5f + r * (0.166666657f + r * (0.0416666567f + r * (0.00833345205f + r * 0.00139304355f)))));
   return p * float_of((uint32_t)(bits_of(whole) - 0x4b400000 + 127) << 23);
 }
-INLINE float gelu(float v) {  // erfc after Abramowitz and Stegun, 7.1.26, to 1.5e-7
-  const float z = (v < 0 ? -v : v) * 0.707106781f, t = 1 / (1 + 0.3275911f * z);
-  const float half = 0.5f * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f)))) * exponential(-z * z);
-  return v < 0 ? v * half : v - v * half;
+// erfc after Abramowitz and Stegun, 7.1.28 (3e-7), which needs no exponential. In float32 the 16th power leaves 2e-6 of erf near 0;
+// the result is off by at most 8e-7, and by 2.5e-6 of its value above -1.
+INLINE float gelu(float v) {
+  const float z = (v < 0 ? -v : v) * 0.707106781f;
+  float root = 1 + z * (0.0705230784f + z * (0.0422820123f + z * (0.0092705272f + z * (0.0001520143f + z * (0.0002765672f + z * 0.0000430638f)))));
+  root *= root, root *= root, root *= root, root *= root;
+  const float rest = v * (0.5f / root);
+  return v < 0 ? rest : v - rest;
 }
 INLINE float silu(float v) { return v / (1 + exponential(-v)); }
 INLINE float gelu_tanh(float v) { return v / (1 + exponential(-1.59576912f * (v + 0.044715f * v * v * v))); }
