@@ -205,7 +205,7 @@ def test_panel_takes_each_message_once(model: ExplorerModel) -> None:
     pane.event = {"n": 1, "items": [{**step, "n": 1}]}
     pane.event = {"n": 3, "items": [{**step, "n": 1}, {**step, "n": 2}, {**step, "n": 3}]}
     assert str(model.editor.schemes[layer]) == "int5g64"
-    eventually(lambda: json.loads(pane.plan)["cells"][layer]["text"] == "5")
+    eventually(lambda: pane.pump.first["plan"]["cells"][layer]["text"] == "5" and json.loads(pane.patch)["seq"] == pane.seq)
     pane.close()
 
 

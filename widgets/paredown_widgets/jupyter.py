@@ -88,7 +88,7 @@ class ExplorerWidget(anywidget.AnyWidget):
 
     def __init__(self, model: ExplorerModel) -> None:
         self._ui = threading.RLock()  # a browser's message and a push must not merge: one of them would be lost
-        self.pump = Pump(model, self._take)
+        self.pump = Pump(model, self._take, saved=True)
         super().__init__(**self.pump.first)
         self.on_msg(self._receive)
         self.pump.start()

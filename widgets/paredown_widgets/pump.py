@@ -29,19 +29,23 @@ class Pump:
     Workers and handlers only change the model and call `ExplorerModel.changed`; no other thread touches the widget.
     """
 
-    def __init__(self, model: ExplorerModel, push: Push, *, post: Callable[[Callable[[], None]], object] | None = None) -> None:
+    def __init__(
+        self, model: ExplorerModel, push: Push, *, post: Callable[[Callable[[], None]], object] | None = None, saved: bool = False
+    ) -> None:
         """Subscribe to the model.
 
         Args:
             model: The view model.
-            push: Takes traits, and sends them as one message. Until a browser has drawn anything they are those that changed, and ``seq`` and
-                ``held`` number the push; after that they are ``seq`` and a ``patch`` of what changed since the push before.
+            push: Takes ``seq`` and a ``patch`` of what changed since the push before, and sends them as one message.
             post: Runs a function where the host wants its widgets touched; by default the pump's own thread.
+            saved: The host saves what was pushed though no browser has taken it yet: until one has, what changed is pushed whole, with the
+                push's number as ``held``.
         """
         self.model = model
         self.pushes = 0
         self._push = push
         self._post = post or (lambda function: function())
+        self._saved = saved
         self._sent = snapshot(model)
         self._seq = 0
         self._acknowledged: int | None = None  # None until a browser has drawn anything: nobody to wait for
@@ -98,7 +102,7 @@ class Pump:
             self._sent |= now
             self._seq += 1
             self.pushes += 1
-            if self._acknowledged is None:  # nobody is known to hold what a patch would change
+            if self._saved and self._acknowledged is None:
                 self._push({**{name: now[name] for name in changes}, "held": self._seq, "seq": self._seq})
             else:
                 self._push({"patch": {"seq": self._seq, "after": self._seq - 1, "traits": changes}, "seq": self._seq})
