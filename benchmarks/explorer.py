@@ -25,6 +25,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from _rows import Row, options, row, show
+from _studies import sentiment_study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -82,13 +83,7 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.large:
-            study = Path(folder) / "study"
-            if arguments.study:
-                shutil.copytree(arguments.study, study)  # the app writes down the plan in the user's hands
-            else:
-                command = [sys.executable, "-m", "paredown.cli", "run", "demo:sentiment", "--study", str(study), "--json"]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            rows += looked_at(study, "sentiment")
+            rows += looked_at(sentiment_study(arguments.study, Path(folder)), "sentiment")
         kept = arguments.kept or Path(folder) / "large"
         rows += looked_at(kept, "500 layers, 40 schemes, 5,000 plans", large(kept))
     show("Explorer in Chromium, Panel app, wall time", rows, arguments.json)

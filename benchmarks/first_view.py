@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from playwright.sync_api import Page
 
 from _rows import Row, options, row, show
+from _studies import sentiment_study
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -41,12 +41,7 @@ def main() -> None:
     parser.add_argument("--study", type=Path, help="a finished study of demo:sentiment, in place of a new run")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        study = Path(place) / "study"
-        if arguments.study:
-            shutil.copytree(arguments.study, study)  # the explorer writes down the plan in the user's hands
-        else:
-            command = [sys.executable, "-m", "paredown.cli", "run", "demo:sentiment", "--study", str(study), "--json"]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        study = sentiment_study(arguments.study, Path(place))
         show("First view in JupyterLab, sentiment, wall time", views(Path(place), study), arguments.json)
 
 
