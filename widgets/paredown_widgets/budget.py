@@ -145,9 +145,7 @@ def _gap(measure: Measure, one: float, other: float) -> str:
 
 def uniform_plans(model: ExplorerModel) -> dict[int, Prediction]:
     """Bits to what the uniform plans of the ruler are predicted to take; worked out once for a problem."""
-    if "ruler" not in model.cache or model.cache["ruler"][0] is not model.problem:
-        model.cache["ruler"] = (model.problem, _uniform_plans(model))
-    return model.cache["ruler"][1]
+    return model.kept("ruler", model.problem, lambda: _uniform_plans(model))
 
 
 def _uniform_plans(model: ExplorerModel) -> dict[int, Prediction]:

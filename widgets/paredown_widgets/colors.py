@@ -96,9 +96,7 @@ def _rung(handle: Handle) -> Value:
 def _matrix(model: ExplorerModel) -> CurvatureMatrix:
     """Whose curvature is shown; asked once for all layers, since it looks at each of them."""
     key = (model.spectrum_matrix, model.curvature_events, len(model.labels))
-    if model.cache.get("matrix", (None,))[0] != key:
-        model.cache["matrix"] = (key, curvature.shown_matrix(model, list(model.labels)))
-    return model.cache["matrix"][1]
+    return model.kept("matrix", key, lambda: curvature.shown_matrix(model, list(model.labels)))
 
 
 def _trace(model: ExplorerModel, name: str) -> float | None:
@@ -150,10 +148,12 @@ def options(model: ExplorerModel) -> list[dict[str, str]]:
     """Those that the study knows of some layer. Kept until something new is known: it asks every layer for what none has."""
     record = model.record
     key = (sum(map(len, record.candidates.values())), len(record.profiles), model.curvature_events, model.priced, tuple(model.labels))
-    if model.cache.get("colors", (None,))[0] != key:
+
+    def make() -> list[dict[str, str]]:
         known = [color for color in COLORS if _known(model, color)]
-        model.cache["colors"] = (key, [{"id": color, "label": COLORS[color].label, "group": COLORS[color].group} for color in known])
-    return model.cache["colors"][1]
+        return [{"id": color, "label": COLORS[color].label, "group": COLORS[color].group} for color in known]
+
+    return model.kept("colors", key, make)
 
 
 def _known(model: ExplorerModel, color: str) -> bool:

@@ -44,8 +44,7 @@ def view(model: ExplorerModel) -> Json:
 def look(model: ExplorerModel) -> bool:
     """Whether what waits is something else than at the last look: another view of the study may have asked, or taken back."""
     now = () if model.offline else tuple(plan.digest for plan in model.study.queued)
-    before = model.cache.get("queued", (None, ()))[1]
-    model.cache["queued"] = (None, now)
+    before, model.queue_seen = model.queue_seen, now
     return now != before
 
 

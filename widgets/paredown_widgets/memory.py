@@ -131,11 +131,12 @@ class SavedPlans:
 
     def as_plans(self, model: ExplorerModel) -> dict[str, Plan]:
         """Name to plan with its prediction, each worked out once."""
-        key = (self._seen, model.priced)
-        if "saved" not in model.cache or model.cache["saved"][0] != key:
+
+        def make() -> dict[str, Plan]:
             made = {name: model.make_plan(schemes, f"saved as {name}") for name, schemes in self.plans(model).items()}
-            model.cache["saved"] = (key, {name: plan for name, plan in made.items() if plan is not None})
-        return model.cache["saved"][1]
+            return {name: plan for name, plan in made.items() if plan is not None}
+
+        return model.kept("saved", (self._seen, model.priced), make)
 
 
 def save_plan(model: ExplorerModel, name: str) -> None:

@@ -110,7 +110,8 @@ class ExplorerModel(param.Parameterized):
             float("-inf"),
             False,
         )  # when it was last asked whether another process runs this study, and the answer
-        self.cache: dict[str, tuple[Any, Any]] = {}  # large constant traits
+        self.cache: dict[str, tuple[Any, Any]] = {}  # what `kept` keeps
+        self.queue_seen: tuple[str, ...] = ()  # digests of the plans that waited at the last look, other views' too
         self.remembered: tuple[Any, ...] | None = None  # what `memory` wrote last
         self.priced = -1  # candidates that the problem was made of
         self._predicted: tuple[Any, Problem | None, Prediction | None] = (None, None, None)  # the last plan, the problem, what it said
@@ -375,13 +376,13 @@ class ExplorerModel(param.Parameterized):
 
         return self.kept("measured plans", record.sequence, make)
 
-    def uniform_plans(self) -> list[tuple[Measurement, int]]:
+    def measured_uniform(self) -> list[tuple[Measurement, int]]:
         """Measurements of uniform plans, with their bits."""
 
         def make() -> list[tuple[Measurement, int]]:
             return [(m, bits) for digest, m in self.record.measurements.items() if (bits := self.uniform_bits(digest)) is not None]
 
-        return self.kept("uniform plans", self.record.sequence, make)
+        return self.kept("measured uniform", self.record.sequence, make)
 
     def measurement(self) -> Measurement | None:
         """What was measured of exactly this plan."""

@@ -50,10 +50,12 @@ def view(model: ExplorerModel) -> Json:
 
 def uniform_sizes(model: ExplorerModel) -> dict[Scheme, str]:
     """Every scheme of the study to the size of its uniform plan; worked out once for a problem."""
-    if "uniform sizes" not in model.cache or model.cache["uniform sizes"][0] != (model.priced, model.choices.schemes):
-        sizes = {scheme: _size(model, model.everywhere(scheme)) for scheme in model.choices.schemes if scheme != KEEP}
-        model.cache["uniform sizes"] = ((model.priced, model.choices.schemes), sizes)
-    return model.cache["uniform sizes"][1]
+    schemes = model.choices.schemes
+
+    def make() -> dict[Scheme, str]:
+        return {scheme: _size(model, model.everywhere(scheme)) for scheme in schemes if scheme != KEEP}
+
+    return model.kept("uniform sizes", (model.priced, schemes), make)
 
 
 def load(model: ExplorerModel, name: str) -> None:

@@ -107,7 +107,7 @@ def _fitted(fit: MetricFit, kl: float, metric: str) -> str:
 def _nearest_uniform(model: ExplorerModel) -> str:
     """The uniform plan whose size is nearest, in words: what the same bytes give without a search."""
     size = model.predict()
-    uniform = model.uniform_plans()
+    uniform = model.measured_uniform()
     if size is None or not uniform:
         return ""
     nearest, bits = min(uniform, key=lambda pair: abs(pair[0].bytes - size.bytes))

@@ -81,10 +81,8 @@ def ground(model: ExplorerModel, y: str | None = None, x: Resource | None = None
         sight.y_range,
         sight.x_range,
     )
-    name = f"front {sight.scale.quantity} {sight.extent.resource}"
-    if name not in model.cache or model.cache[name][0] != key:
-        model.cache[name] = (key, _ground(model, sight))
-    return model.cache[name][1]
+    name = f"front {sight.known.scale.quantity} {sight.known.extent.resource}"
+    return model.kept(name, key, lambda: _ground(model, sight))
 
 
 def plan_on_it(model: ExplorerModel, y: str | None = None, x: Resource | None = None) -> Json:
@@ -92,10 +90,10 @@ def plan_on_it(model: ExplorerModel, y: str | None = None, x: Resource | None = 
     sight = _sight(model, y, x)
     if sight is None:
         return {"data": [], "shapes": [], "annotations": [], "label": "", "compared": ""}
-    compared = compared_traces(model, sight.scale, sight.extent, sight.y_range, sight.x_range)
-    shapes, notes = _furniture(model, sight.scale, sight.extent, sight.here, sight.y_range, sight.x_range)
+    compared = compared_traces(model, sight.known.scale, sight.known.extent, sight.y_range, sight.x_range)
+    shapes, notes = _furniture(model, sight.known.scale, sight.known.extent, sight.here, sight.y_range, sight.x_range)
     return {
-        "data": compared + stars(sight.here, sight.was, sight.y_range, sight.scale),
+        "data": compared + stars(sight.here, sight.was, sight.y_range, sight.known.scale),
         "shapes": shapes,
         "annotations": notes,
         "label": _sentence(model, sight),
@@ -120,19 +118,14 @@ def front_figure(model: ExplorerModel, quantity: Quantity, resource: Resource = 
 
 @dataclass(frozen=True)
 class _Sight:
-    """Points and axes."""
+    """Points and axes; `line` is that of `known`, cut off where the chart ends."""
 
-    scale: Scale
-    extent: Extent
-    measured: dict[str, Point]
+    known: _Known
     line: list[tuple[float, float, float]]
     here: list[Point]
     was: list[Point]
     y_range: list[float]
     x_range: list[float]
-    searched: list[Point]
-    uniform: list[Point]
-    refined: list[Point]
 
 
 def _sight(model: ExplorerModel, y: str | None, x: Resource | None) -> _Sight | None:
@@ -144,9 +137,7 @@ def _sight(model: ExplorerModel, y: str | None, x: Resource | None) -> _Sight | 
     quantity: Any = wanted if wanted in shown else shown[0]
     resource: Resource = "seconds" if (x or model.x) == "seconds" and model.front_by_seconds else "bytes"
     key = (quantity, resource, model.record.sequence, model.priced, model.editor.schemes, model.reference)
-    if "sight" not in model.cache or model.cache["sight"][0] != key:
-        model.cache["sight"] = (key, _looked(model, quantity, resource))
-    return model.cache["sight"][1]
+    return model.kept("sight", key, lambda: _looked(model, quantity, resource))
 
 
 @dataclass(frozen=True)
@@ -187,17 +178,17 @@ def _looked(model: ExplorerModel, quantity: Quantity, resource: Resource) -> _Si
     places = [*own, *(x for x, *_ in line), *known.measured_x]
     y_range = fitted_range(model, scale, known.searched, known.uniform, line, here, known.refined)
     x_range = log_range(places or [1.0, 10.0], 0.05)
-    return _Sight(scale, extent, known.measured, line, here, was, y_range, x_range, known.searched, known.uniform, known.refined)
+    return _Sight(known, line, here, was, y_range, x_range)
 
 
 def _ground(model: ExplorerModel, sight: _Sight) -> Json:
-    scale, extent, y_range, x_range = sight.scale, sight.extent, sight.y_range, sight.x_range
-    searched, uniform, refined = sight.searched, sight.uniform, sight.refined
+    known, y_range, x_range = sight.known, sight.y_range, sight.x_range
+    scale, extent, searched, uniform, refined = known.scale, known.extent, known.searched, known.uniform, known.refined
     higher = scale.quantity == "metric" and _higher(model)
-    best = stairs(list(sight.measured.values()), "best", "front of the measured plans", y_range, scale, {"color": token("measured", 0.8), "width": 1.2}, higher=higher)  # fmt: skip
+    best = stairs(list(known.measured.values()), "best", "front of the measured plans", y_range, scale, {"color": token("measured", 0.8), "width": 1.2}, higher=higher)  # fmt: skip
     drawn = thinned(searched, best, y_range, x_range, scale)
     replaced = [(model.history.before(point.digest), point) for point in (*drawn, *refined)]
-    pairs = [(sight.measured[before.digest], point) for before, point in replaced if before is not None and before.digest in sight.measured]
+    pairs = [(known.measured[before.digest], point) for before, point in replaced if before is not None and before.digest in known.measured]
     drawn, uniform, refined = (_described(model, points) for points in (drawn, uniform, refined))
     data = [
         *line_traces(sight.line, y_range, scale),
@@ -254,9 +245,7 @@ def _hover(model: ExplorerModel, m: Measurement, *name: str, plan: Plan | None =
 def _measured(model: ExplorerModel, scale: Scale, extent: Extent) -> dict[str, Point]:
     """Plan digest to its point, in the order measured; what hovering says is left out. Each is made once for a measurement."""
     name, key = f"points {scale.quantity} {extent.resource}", (model.priced, id(model.record.baseline))
-    if name not in model.cache or model.cache[name][0] != key:
-        model.cache[name] = (key, {})
-    points: dict[str, tuple[Measurement, Point | None]] = model.cache[name][1]
+    points: dict[str, tuple[Measurement, Point | None]] = model.kept(name, key, dict)
     for digest, m in model.measured_plans().items():
         if digest not in points or points[digest][0] is not m:
             value, place = scale.of(m), extent.of(m.bytes, _seconds(model, model.record.plans[digest]))
@@ -415,14 +404,14 @@ def _furniture(
 
 def _sentence(model: ExplorerModel, sight: _Sight) -> str:
     """The chart in one sentence, for those who can't see it."""
-    what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[sight.scale.quantity]
+    what = {"kl": "KL to the original", "metric": "task metric", "loss": "loss"}[sight.known.scale.quantity]
     prediction = model.predict()
     plan = (
         f" This plan: {numbers.size(prediction.bytes)}, predicted loss increase {numbers.significant(prediction.loss_increase)} nats."
         if prediction
         else ""
     )
-    refined = f", {len(sight.refined)} of them refined" if sight.refined else ""
+    refined = f", {len(sight.known.refined)} of them refined" if sight.known.refined else ""
     others = [f"{entry.letter} {entry.name}, {numbers.size(entry.plan.bytes)}" for entry in model.comparison.entries(model)[1:]]
     beside = f" Compared with {'; '.join(others)}." if others else ""
-    return f"{numbers.capital(what)} against {'size' if sight.extent.resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}{beside}"
+    return f"{numbers.capital(what)} against {'size' if sight.known.extent.resource == 'bytes' else 'latency'}, {model.measurements} plans measured{refined}.{plan}{beside}"
