@@ -15,7 +15,7 @@ STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | 
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help venv chromium demo test lab app lint types contracts check bench clean
+.PHONY: help venv chromium demo test lab app lint types contracts check bench plotly clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench: venv ## Run every benchmark, with its rivals, and write benchmarks/RESULT
 	$(PIP) install --quiet --constraint constraints.txt --no-deps --group bench-methods
 	$(BIN)/python benchmarks/rivals/install.py $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 	$(BIN)/python benchmarks/run_all.py
+
+plotly: ## Fetch the plotly.js that the explorer carries again (npm)
+	@sh .ci/plotly
 
 clean: ## Remove .venv and all caches; studies stay
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .screenshots

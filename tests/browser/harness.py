@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import plotly
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from paredown_widgets import plotly_js
 from paredown_widgets._assets import css, esm
 
-PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--font-render-hinting=none"]
 
 FAKE_MODEL = """() => {
@@ -79,7 +78,7 @@ class View:
     def mount(self, state: dict[str, Any], *, shadow: bool = False, ground: str = "#fff", ink: str = "#111") -> View:
         if not self.page.evaluate("() => Boolean(window.FakeModel)"):
             self.page.set_content('<!doctype html><body style="margin:0"></body>')
-            self.page.add_script_tag(content=PLOTLY.read_text(encoding="utf-8"))
+            self.page.add_script_tag(content=gzip.decompress(plotly_js.packed()).decode())
             self.page.evaluate(FAKE_MODEL)
             self.page.evaluate("() => { window.ours = new Set(Object.keys(window)) }")
         self.page.evaluate(CLEAR, [ground, ink])

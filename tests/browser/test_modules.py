@@ -34,13 +34,14 @@ def test_top_level_names_are_unique_across_the_modules() -> None:
     assert [name for name, times in declared.items() if times > 1] == []
 
 
-def test_every_module_is_part_of_the_explorer_and_comes_after_what_it_needs() -> None:
-    order = _assets.modules("explorer")
-    assert set(order) == {source.stem for source in SOURCES}
-    assert order[-1] == "explorer"
-    for source in SOURCES:
-        for needed in re.findall(r'from "\./(\w+)\.js"', source.read_text()):
-            assert order.index(needed) < order.index(source.stem)
+def test_every_module_is_part_of_a_widget_and_comes_after_what_it_needs() -> None:
+    orders = {stem: _assets.modules(stem) for stem in ("explorer", "plotly_bundle")}
+    assert {stem for order in orders.values() for stem in order} == {source.stem for source in SOURCES}
+    for last, order in orders.items():
+        assert order[-1] == last
+        for stem in order:
+            for needed in re.findall(r'from "\./(\w+)\.js"', _assets._source(stem)):
+                assert order.index(needed) < order.index(stem)
 
 
 def test_joined_module_has_one_export_and_no_imports_left() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import threading
 import time
@@ -11,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import comm
+import plotly
 import pytest
 from comm.base_comm import BaseComm
 
 from fake_study import FakeStudy, filled
+from paredown_widgets import plotly_js
 from paredown_widgets import pump as pumping
 from paredown_widgets.handlers import handle
 from paredown_widgets.jupyter import ExplorerWidget
@@ -100,6 +104,14 @@ def test_plotly_travels_once_a_kernel(model: ExplorerModel, wires: list[Wire]) -
     assert sum("code_gz" in str(w.sent[0]["data"]["state"].keys()) for w in wires if w.sent[0]["data"]) <= 1
     first.close()
     second.close()
+
+
+def test_plotly_js_is_what_npm_has_in_the_version_of_the_python_package() -> None:
+    script = gzip.decompress(plotly_js.packed())
+    assert hashlib.sha256(script).hexdigest() == plotly_js.SHA256  # after another pin: VERSION and SHA256, then make plotly
+    whole = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    for first_lines in (script[:200], whole.read_bytes()[:200]):
+        assert f"v{plotly_js.VERSION}\n" in first_lines.decode()
 
 
 def test_pushes_are_paced_and_wait_for_the_drawing(tmp_path: Path) -> None:

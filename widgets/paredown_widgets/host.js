@@ -2,6 +2,7 @@
  * What differs between the hosts (Jupyter through anywidget, Panel's anywidget component, a report file), hidden behind three functions.
  */
 import { patched } from "./difference.js";
+import { unpackPlotly } from "./unpack.js";
 
 /** How many messages Panel's event queue keeps: enough for every gesture between two round trips. */
 const EVENT_QUEUE = 64;
@@ -84,24 +85,17 @@ export function createState(model, emit) {
 }
 
 /**
- * plotly.js: already on the page (Panel, a report) or unpacked once from the bundle widget that Python keeps one of per kernel.
+ * plotly.js: already on the page (Panel, a report) or unpacked from the bundle widget that Python keeps one of per kernel.
  * @param {any} model @returns {Promise<any>}
  */
-export function loadPlotly(model) {
+export async function loadPlotly(model) {
   const page = /** @type {any} */ (globalThis);
-  if (page.Plotly) return Promise.resolve(page.Plotly);
-  page.paredownPlotly ??= unpackPlotly(model).catch((error) => { page.paredownPlotly = undefined; throw error; });
-  return page.paredownPlotly;
-}
-
-async function unpackPlotly(model) {
+  if (page.Plotly) return page.Plotly;
+  if (page.paredownPlotly) return page.paredownPlotly;
   const reference = model.get("bundle");
   if (!reference || !model.widget_manager) throw new Error("plotly.js is not on this page: run the cell again, or reload the page");
   const bundle = await model.widget_manager.get_model(reference.replace("IPY_MODEL_", ""));
-  const stream = new Blob([bundle.get("code_gz")]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const address = URL.createObjectURL(new Blob([await new Response(stream).text()], { type: "text/javascript" }));
-  try { await import(address); } finally { URL.revokeObjectURL(address); }
-  return /** @type {any} */ (globalThis).Plotly;
+  return unpackPlotly(bundle.get("code_gz"));
 }
 
 /**

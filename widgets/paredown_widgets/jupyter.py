@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import gzip
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import anywidget
 import traitlets
 
-from paredown_widgets import _assets
+from paredown_widgets import _assets, plotly_js
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.pump import Pump
 
@@ -20,18 +17,10 @@ HIDE_PICTURE = ".jp-OutputArea-child:has(.pd-host) + .jp-OutputArea-child:has(.j
 """The static picture that follows the widget is for notebooks without a kernel: hidden while the live explorer is on the page."""
 
 
-@functools.cache
-def plotly_js() -> bytes:
-    """plotly.js out of the plotly package, 5 MB."""
-    import plotly
-
-    return (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_bytes()
-
-
 class PlotlyBundle(anywidget.AnyWidget):
-    """Carries plotly.js to the browser once per kernel, compressed to 1.5 MB; draws nothing."""
+    """Carries plotly.js to the browser once per kernel; draws nothing."""
 
-    _esm = "export default { render() {} };"
+    _esm = _assets.esm("plotly_bundle")
     code_gz = traitlets.Bytes().tag(sync=True)
     _shared: PlotlyBundle | None = None
 
@@ -39,7 +28,7 @@ class PlotlyBundle(anywidget.AnyWidget):
     def reference(cls) -> str:
         """How another widget's state names the kernel's bundle."""
         if cls._shared is None or cls._shared.comm is None:
-            cls._shared = cls(code_gz=gzip.compress(plotly_js(), 6))
+            cls._shared = cls(code_gz=plotly_js.packed())
         return f"IPY_MODEL_{cls._shared.model_id}"
 
 
@@ -82,14 +71,11 @@ class ExplorerWidget(anywidget.AnyWidget):
     clipboard = traitlets.Dict().tag(sync=True)
     error = traitlets.Dict(allow_none=True, default_value=None).tag(sync=True)
 
-    @traitlets.default("bundle")
-    def _bundle(self) -> str:
-        return PlotlyBundle.reference()  # in the first state: set later, the browser would look for a model that it does not have
-
     def __init__(self, model: ExplorerModel) -> None:
         self._ui = threading.RLock()  # a browser's message and a push must not merge: one of them would be lost
+        bundle = PlotlyBundle.reference()  # before the state is worked out: the browser unpacks it meanwhile
         self.pump = Pump(model, self._take, saved=True)
-        super().__init__(**self.pump.first)
+        super().__init__(bundle=bundle, **self.pump.first)
         self.on_msg(self._receive)
         self.pump.start()
 

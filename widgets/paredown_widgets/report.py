@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown_widgets import _assets, curvature, flips, layer, sensitivities, sensitivity
+from paredown_widgets import _assets, curvature, flips, layer, plotly_js, sensitivities, sensitivity
 from paredown_widgets.comparison import KINDS
 from paredown_widgets.controls import StudyLike
 from paredown_widgets.figures import front, spectrum
 from paredown_widgets.handlers import handle
-from paredown_widgets.jupyter import plotly_js
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.snapshot import snapshot
 
@@ -67,7 +66,7 @@ def render_report(study: StudyLike, model: ExplorerModel | None = None) -> str:
     parts = {
         "{{title}}": title.replace("&", "&amp;").replace("<", "&lt;"),
         "{{css}}": _assets.css(),
-        "{{plotly}}": _packed(plotly_js()),
+        "{{plotly}}": base64.b64encode(plotly_js.packed()).decode(),
         "{{module}}": _packed(_assets.esm("explorer").encode()),
         "{{record}}": _packed(json.dumps(recorded, ensure_ascii=False, separators=(",", ":")).encode()),
     }
