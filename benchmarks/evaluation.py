@@ -224,14 +224,17 @@ def sweeps(setting: Setting) -> list[Row]:
 def table(setting: Setting) -> list[Row]:
     """Errors of all layers' outputs under all schemes, weights made anew, beside as many evaluations of the loop."""
     surface = LossSurface.of(setting.loaded.model, setting.task, setting.samples)
-    seconds, moments = spent(lambda: input_moment(surface, setting.layers).moments)
-    of_layer = dict(zip([layer.name for layer in setting.layers], moments, strict=True))
-    fresh = Variants(setting.loaded.model, setting.layers, max_bytes=0)
-    seconds += spent(lambda: output_errors(fresh, setting.layers, of_layer, SCHEMES))[0]
-    pairs = len(setting.layers) * len(SCHEMES)
-    one = {setting.layers[len(setting.layers) // 2].name: SCHEMES[1]}
-    naive = float(np.median([spent(lambda: setting.naive(one))[0] for _ in range(setting.rounds)]))
-    return [row(f"{setting.title}: output errors of {pairs} pairs, moments included (bar 40 x)", seconds, "s", naive * pairs)]
+    names = [layer.name for layer in setting.layers]
+
+    def ours() -> object:
+        moments = dict(zip(names, input_moment(surface, setting.layers).moments, strict=True))
+        return output_errors(Variants(setting.loaded.model, setting.layers, max_bytes=0), setting.layers, moments, SCHEMES)
+
+    pairs, one = len(names) * len(SCHEMES), {names[len(names) // 2]: SCHEMES[1]}
+    times = interleaved({"ours": ours, "naive": lambda: setting.naive(one)}, setting.rounds)
+    return [
+        row(f"{setting.title}: output errors of {pairs} pairs, moments included (bar 40 x)", times["ours"], "s", times["naive"] * pairs)
+    ]
 
 
 def agreement(setting: Setting) -> list[Row]:

@@ -194,6 +194,17 @@ def test_a_plan_larger_than_the_cache_is_still_applied():
     assert unchanged(model, before)
 
 
+def test_some_rows_are_those_of_the_whole_weight():
+    model = CASES["bert"].build()
+    layer = next(layer for layer in find_layers(model) if layer.kind == "embedding")
+    read = torch.tensor([7, 0, 3])
+    for text in ("keep", "int4g32", "int3g32sym-mse", "int4sym-sawb", "int4n4", "int4g32-hqq", "nf4g32", "2:4", "50%", "int8+svd2"):
+        scheme = Scheme.parse(text)
+        assert torch.equal(
+            Variants(model, [layer]).rows(layer.name, scheme, read), Variants(model, [layer]).weight(layer.name, scheme)[read]
+        )
+
+
 def test_what_needs_the_inputs_is_taken_from_those_who_kept_it():
     model = CASES["bert"].build()
     layers = [layer for layer in find_layers(model) if layer.kind == "linear"]

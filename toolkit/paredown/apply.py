@@ -194,6 +194,25 @@ class Variants:
         """
         return self.variant(name, scheme).weight
 
+    def rows(self, name: str, scheme: Scheme, chosen: Tensor) -> Tensor:
+        """Some rows of the `weight` of a table or a ``linear``; where a scheme rounds each row for itself, the others are not rounded.
+
+        Args:
+            name: The layer.
+            scheme: What is asked of it.
+            chosen: Which rows, [number].
+
+        Raises:
+            ParedownError: If the layer is unknown or can't be compressed.
+        """
+        check_names({name: scheme}, self._layers.values())
+        layer = self._layers[name]
+        effective, _ = sizes.fit(scheme, layer)
+        if (name, effective) in self._cache or not effective.rounds_rows_alone or layer.kind == "conv1d":
+            return self.weight(name, effective)[chosen]
+        original = self._originals[name][chosen]
+        return dequantize(compress_layer(original, layer, effective)).to(original.dtype)
+
     def compressed(self, name: str, scheme: Scheme) -> Compressed:
         """What the file holds of a layer under a scheme that changes it; made anew on each call.
 

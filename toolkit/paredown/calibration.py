@@ -134,13 +134,14 @@ def statistics(captured: Captured) -> LayerStats:
         tokens = int(counts.sum())
         return LayerStats(layer.name, tokens, (counts / max(tokens, 1)).float(), torch.empty(0))
     width = layer.shape[1]
-    moment, largest, tokens = torch.zeros(width, width, dtype=torch.float64), torch.zeros(width), 0
+    total, largest, tokens = torch.zeros(()), torch.zeros(width), 0
     parts = [part for batch in captured.batches for part in batch if part.kind == "dense"]
     for rows in _together([token_rows(part) for part in parts]):
-        moment += gram(rows)
+        products = gram(rows)
+        total = total.double().add_(products) if tokens else products.to(torch.promote_types(rows.dtype, torch.float32))
         largest = torch.maximum(largest, rows.abs().amax(0))
         tokens += len(rows)
-    return LayerStats(layer.name, tokens, (moment / max(tokens, 1)).float(), largest)
+    return LayerStats(layer.name, tokens, total.div_(tokens).float() if tokens else torch.zeros(width, width), largest)
 
 
 def _together(pieces: Sequence[Tensor]) -> Iterator[Tensor]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from paredown.calibration import Captured, Part, listening, statistics
+from paredown.curvature.double_backward import pieces
 from paredown.curvature.operators import CurvatureOperator
 from paredown.curvature.surface import LossSurface
 from paredown.errors import ParedownError
@@ -47,7 +48,7 @@ class InputMoment(CurvatureOperator):
 
 @torch.no_grad()
 def input_moment(surface: LossSurface, layers: Sequence[LayerRef]) -> InputMoment:
-    """Input moments over the real tokens, by one forward pass.
+    """Input moments over the real tokens, by one forward pass without needless padding; layers that read the same inputs share theirs.
 
     Args:
         surface: Model and data.
@@ -57,7 +58,7 @@ def input_moment(surface: LossSurface, layers: Sequence[LayerRef]) -> InputMomen
         ParedownError: If a layer is not run by any batch.
     """
     seen: dict[str, list[tuple[Part, ...]]] = {layer.name: [] for layer in layers}
-    for batch in surface.batches:
+    for batch in pieces(surface, surface.samples):
         with listening(surface.model, layers, batch, lambda call, gradient: None) as calls:
             surface.losses(batch) if surface.logits is None else surface.logits(batch)
         for name, made in calls.items():
@@ -65,4 +66,15 @@ def input_moment(surface: LossSurface, layers: Sequence[LayerRef]) -> InputMomen
             seen[name].extend([parts] if parts else [])
     if missing := [name for name, batches in seen.items() if not batches]:
         raise ParedownError(f"expected layers that the data runs through, but no batch ran {', '.join(missing)}; leave them out")
-    return InputMoment(layers, [statistics(Captured(layer, tuple(seen[layer.name]))).input_second_moment for layer in layers])
+    known: dict[object, Tensor] = {}
+    for layer in layers:
+        read = _read(layer, seen[layer.name])
+        if read not in known:
+            known[read] = statistics(Captured(layer, tuple(seen[layer.name]))).input_second_moment
+    return InputMoment(layers, [known[_read(layer, seen[layer.name])] for layer in layers])
+
+
+def _read(layer: LayerRef, batches: Sequence[tuple[Part, ...]]) -> object:
+    """What tells the inputs of a layer from all others that are held."""
+    where = tuple((part.kind, part.inputs.data_ptr(), part.inputs.shape, part.inputs.stride()) for parts in batches for part in parts)
+    return where, layer.shape[0] if layer.kind == "embedding" else None

@@ -3,15 +3,15 @@ r"""What a scheme does to a layer's own outputs, from the second moment of its i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from paredown.apply import Variants
 from paredown.errors import ParedownError
-from paredown.evaluation.weights import product_with
 from paredown.sizes import fit
 from paredown.specs import KEEP, LayerRef, Scheme
+from paredown.symmetric import quadratic
 
 
 def output_errors(
@@ -22,7 +22,7 @@ def output_errors(
     \[ \frac{E\|\Delta W x\|^2}{E\|W x\|^2} = \frac{\mathrm{tr}(\Delta W H \Delta W^\top)}{\mathrm{tr}(W H W^\top)}, \quad H = E[x x^\top] . \]
 
     It knows nothing of the loss, so that it orders the schemes of one layer and not the layers; what it leaves over is to be confirmed by
-    evaluating it. One product of [out, in] by [in, in] for each pair.
+    evaluating it. Half a product of [out, in] by [in, in] for each pair; of a lookup the rows that the data reads.
 
     Args:
         variants: Makes the weights.
@@ -40,29 +40,24 @@ def output_errors(
         raise ParedownError(f"{rounding[0]} rounds inputs, which their second moment says nothing about; leave it out, or evaluate it")
     table: dict[str, dict[Scheme, float]] = {}
     for layer in layers:
-        squared_norm, original = _squared_norm(moments[layer.name]), variants.weight(layer.name, KEEP)
-        norm = squared_norm(_rows(original, layer))
-        known: dict[Scheme, float] = {}
-        for scheme in {fit(scheme, layer)[0] for scheme in schemes}:
-            error = squared_norm(_rows(variants.weight(layer.name, scheme) - original, layer))
-            known[scheme] = error / norm if norm else 0.0
-        table[layer.name] = {scheme: known[fit(scheme, layer)[0]] for scheme in schemes}
+        effective = [fit(scheme, layer)[0] for scheme in schemes]
+        weight, squared_norm = _parts(variants, layer, moments[layer.name])
+        original = weight(KEEP)
+        norm = squared_norm(original)
+        known = {scheme: squared_norm(weight(scheme) - original) / norm if norm else 0.0 for scheme in dict.fromkeys(effective)}
+        table[layer.name] = {scheme: known[fitted] for scheme, fitted in zip(schemes, effective, strict=True)}
     return table
 
 
-def _rows(weight: Tensor, layer: LayerRef) -> Tensor:
-    return weight.detach().T if layer.kind == "conv1d" else weight.detach()
-
-
-def _squared_norm(moment: Tensor) -> Callable[[Tensor], float]:
-    """Of a matrix [out, in]: the mean squared norm of its outputs; of a table the mean of its rows'."""
+def _parts(variants: Variants, layer: LayerRef, moment: Tensor) -> tuple[Callable[[Scheme], Tensor], Callable[[Tensor], float]]:
+    """What of a weight counts under a scheme: all of a matrix, the rows of a table that are read; and the mean squared norm of its outputs."""
     if moment.dim() == 1:
-        return lambda table: float((table.square().sum(1) * moment).sum())
-    product = product_with(moment)  # it is symmetric
+        read = moment.nonzero()[:, 0]
+        return partial(variants.rows, layer.name, chosen=read), lambda table: float(table.square().sum(1) @ moment[read])
+    transposed = layer.kind == "conv1d"
 
-    @torch.inference_mode()
-    def of(matrix: Tensor) -> float:
-        matrix = matrix.contiguous()
-        return float(torch.dot(product(matrix, None).flatten(), matrix.flatten()))
+    def weight(scheme: Scheme) -> Tensor:
+        found = variants.weight(layer.name, scheme)
+        return found.T if transposed else found
 
-    return of
+    return weight, lambda matrix: quadratic(matrix, moment)

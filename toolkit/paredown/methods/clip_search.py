@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from paredown.methods.grid import Grid
+from paredown.methods.grid import Grid, ends
 
 LEAST = {2: 0.36, 3: 0.48, 4: 0.6, 5: 0.72, 6: 0.8, 8: 0.92}
 """Smallest share of the range that is tried, by bits: the more codes, the less is gained by clipping."""
@@ -33,7 +33,7 @@ def find(grid: Grid, groups: Tensor, importance: Tensor | None = None) -> tuple[
     Returns:
         Scale (exact in float16, negative where that is better) and zero point (whole), each float32 [rows, groups, 1].
     """
-    low, high = torch.aminmax(groups, dim=-1, keepdim=True)
+    low, high = ends(groups)
     scale, zero = grid.cover(low, high)
     least = _error(grid, groups, scale, zero, importance)
     for keep in shares(grid.bits):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from paredown.errors import ParedownError
 from paredown.methods import checks, clip_search
-from paredown.methods.grid import Grid
+from paredown.methods.grid import Grid, ends
 from paredown.methods.moments import usable
 from paredown.methods.quantize import Quantized
 from paredown.specs import WeightFormat
@@ -121,7 +121,7 @@ class _Ranges:
     """The factors of both ends of each group's range; on a symmetric grid they are one, and the scale may be negative."""
 
     def __init__(self, grid: Grid, groups: Tensor, importance: Tensor) -> None:
-        low, high = torch.aminmax(groups, dim=-1, keepdim=True)
+        low, high = ends(groups)
         self._low, self._high, self._grid = low.clamp_(max=0), high.clamp_(min=0), grid
         whole, _ = grid.cover(low, high)
         start, _ = clip_search.find(grid, groups, importance)

@@ -187,6 +187,11 @@ class Scheme:
         return integers and (self.sparsity, self.low_rank, self.activation) == (None,) * 3
 
     @property
+    def rounds_rows_alone(self) -> bool:
+        """Whether each row of a weight is rounded for itself, so that some rows can be rounded without the others."""
+        return self.is_plain and self.rounding in ("rtn", "mse", "sawb")
+
+    @property
     def nominal_bits(self) -> float:
         """Bits of a weight: its code's share and the mask's bit; scales and factors are left out, 32 where nothing is quantized.
 
