@@ -23,9 +23,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def cells(folder: Path) -> list[str]:
+    """The run takes its time over the plans, so that a machine that draws one frame a second still shows the front grow."""
     return [
         f"import sys; sys.path.insert(0, {str(TESTS)!r})\nfrom fake_study import FakeStudy\nfrom paredown_widgets import Explorer\n"
-        f"explorer = Explorer(FakeStudy({str(folder)!r}, pause_each=0.12))",
+        "class Slow(FakeStudy):\n    def plans(self):\n        self.pause_each = 1.5\n        return super().plans()\n"
+        f"explorer = Explorer(Slow({str(folder)!r}, pause_each=0.12))",
         "explorer.run()\nexplorer",
         "beside = sum(range(10))",
     ]
@@ -69,6 +71,7 @@ def test_a_run_is_watched_and_steered(lab: Lab, chromium: str, tmp_path: Path) -
             assert time.monotonic() - started < 2
             eventually(lambda: peek(kernel, "[str(explorer.plan.schemes[n]) for n in explorer.selection]") == ["int8g64"] * 3)
 
+            peek(kernel, "setattr(explorer.study, 'pause_each', 0.02)")
             eventually(lambda: peek(kernel, "explorer.state") == "done", 60)
         measured = points(page, "measured")
         assert measured > seen[-1]

@@ -5,7 +5,7 @@ import torch
 from paredown.curvature import exact_density, moments, probe_density, smooth, spectral_density, symlog_grid
 from paredown.curvature.lanczos import lanczos
 from paredown.curvature.probes import generator_for
-from paredown.curvature.smoothing import FLOOR, from_symlog, symlog
+from paredown.smoothing import FLOOR, from_symlog, symlog
 from reference.matrix import Matrix, random_symmetric
 
 

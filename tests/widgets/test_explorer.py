@@ -217,6 +217,20 @@ def test_a_display_without_a_browser_keeps_a_picture(explorer: Explorer, monkeyp
     assert shown[0]["text/plain"] == repr(explorer)
 
 
+def test_no_push_imports_torch(tmp_path: Path) -> None:
+    """It takes seconds, in which nobody would see what happens."""
+    filled(tmp_path, blocks=1)
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\nfrom fake_study import FakeStudy\nfrom paredown_widgets.model import ExplorerModel\n"
+        "from paredown_widgets.handlers import handle\nfrom paredown_widgets.snapshot import snapshot\n"
+        f"model = ExplorerModel(FakeStudy({str(tmp_path)!r}, blocks=1)); model.refresh(); before = snapshot(model)\n"
+        "handle(model, {'type': 'select', 'layers': list(model.labels)[1:2], 'mode': 'replace'}); handle(model, {'type': 'opened', 'id': 'layer'})\n"
+        "after = snapshot(model); print(len(before['spectrum']['figure']['data']) > 0, after['layer_spectrum'] != before['layer_spectrum'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True", "False"]
+
+
 def test_importing_the_package_is_quick() -> None:
     code = "import sys, paredown_widgets; print([m for m in ('torch', 'plotly', 'panel', 'anywidget', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 import fake_curvature
 from fake_study import FakeStudy, filled
-from paredown.curvature.smoothing import symlog
 from paredown.errors import ParedownError
 from paredown.record import MatrixEstimates
+from paredown.smoothing import symlog
 from paredown.specs import EigenvalueEstimate, LayerRef, Plan, SpectralDensity, TraceEstimate
 from paredown_widgets import Explorer, curvature, numbers
 from paredown_widgets.density import SymlogAxis, curve, outliers

@@ -1,6 +1,6 @@
 r"""A spectrum as a curve: how many eigenvalues there are around each value, and where the bulk ends.
 
-The axis is `paredown.curvature.smoothing`'s: linear within \(\pm t\), a decade a unit beyond, both signs alike. The curve counts eigenvalues
+The axis is `paredown.smoothing`'s: linear within \(\pm t\), a decade a unit beyond, both signs alike. The curve counts eigenvalues
 per decade of it, so that one eigenvalue on its own is a bump of the same height in every layer, and a layer's size can be read off.
 
 A Ritz value stands for the eigenvalues around it, so its bump reaches half-way to its neighbours; an eigenvalue's is narrow.
@@ -18,14 +18,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from paredown.record import MatrixEstimates
+from paredown.smoothing import smooth
 from paredown.specs import SpectralDensity
 from paredown_widgets import numbers
-
-if TYPE_CHECKING:
-    import numpy as np
 
 GAP = 2.0
 """Between the smallest outlier and the bulk."""
@@ -124,10 +123,6 @@ class Curve:
 @lru_cache(maxsize=2048)
 def curve(density: SpectralDensity, axis: SymlogAxis, points: int = 200) -> Curve:
     """The curve of one density; about a millisecond, kept for as long as nothing changes."""
-    import numpy as np
-
-    from paredown.curvature.smoothing import smooth  # here, since it brings torch along
-
     places = np.linspace(axis.low, axis.high, points)
     values = 2 * axis.linear_within * np.sinh(places * math.log(10))
     widths = [_widths(nodes, axis, density.exact) for nodes in density.nodes]

@@ -22,9 +22,9 @@ from paredown.curvature.output_space import HessianBlock, HessianBlocks
 from paredown.curvature.per_sample import PerSampleGradients
 from paredown.curvature.probes import output_probe, probe_objective
 from paredown.curvature.slices import slice_statistic, slices
-from paredown.curvature.smoothing import smooth, symlog_grid
 from paredown.curvature.surface import LossSurface
 from paredown.curvature.uncertainty import Moments, probe_error, ratio
+from paredown.smoothing import smooth, symlog_grid
 
 __all__ = [
     "ActivationCurvature",

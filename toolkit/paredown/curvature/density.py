@@ -3,7 +3,7 @@ r"""Spectral density by stochastic Lanczos quadrature: \(\phi(\lambda) = \frac1n
 From a random start v, m steps give the Gauss quadrature of \(\sum_i \langle v, q_i \rangle^2 \delta(\lambda - \lambda_i)\): nodes are the
 Ritz values, weights the squared first components of T's eigenvectors (Golub and Welsch, 1969; Ubaru, Chen and Saad, 2017;
 Ghorbani, Krishnan and Xiao, 2019). A probe's first 2m - 1 moments are exact for its start; the spread over probes is the probe error.
-What is kept are nodes and weights; smoothing is chosen when they are drawn (`paredown.curvature.smoothing`).
+What is kept are nodes and weights; smoothing is chosen when they are drawn (`paredown.smoothing`).
 """
 
 from __future__ import annotations
