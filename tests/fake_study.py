@@ -113,6 +113,7 @@ def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES, *,
                 error,
                 weight_error=2e-5 * error * layer.parameters,
                 seconds_per_token=seconds,
+                seconds_per_token_sd=None if seconds is None else 0.02 * seconds,
             )
         )
     return result

@@ -9,6 +9,7 @@ import pytest
 
 from paredown.cli import main
 from paredown.errors import ParedownError
+from paredown.kernels.latency import Timing
 from paredown.search import allocate, pareto_front
 from paredown.specs import Scheme, StudyConfig
 from paredown.study import Study
@@ -59,10 +60,11 @@ def test_a_finished_study_may_be_timed_later_and_elsewhere(llama, austen, asked,
     assert all(plan.seconds_per_token is None for plan in before.plans.values())
     measured = {digest: (m.kl, m.bytes) for digest, m in before.measurements.items()}
 
-    monkeypatch.setattr("paredown.study.latencies.seconds_of", lambda calls, say: dict.fromkeys(calls, 6e-6))
+    monkeypatch.setattr("paredown.study.latencies.seconds_of", lambda calls, say: dict.fromkeys(calls, Timing(6e-6, 3e-7)))
     record = Study(folder, asked, model=llama, task=austen).run()
     uses = sum(1 + len(layer.tied_to) for layer in record.layers)
     assert [plan.seconds_per_token for plan in record.plans.values()] == pytest.approx([uses * 2e-6] * len(record.plans))
+    assert [plan.seconds_per_token_sd for plan in record.plans.values()] == pytest.approx([uses * 1e-7] * len(record.plans))
     assert {digest: (m.kl, m.bytes) for digest, m in record.measurements.items() if digest in measured} == measured
 
     events = len(Study(folder).store.events())

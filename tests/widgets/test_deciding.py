@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fake_study import RICH, FakeStudy, filled, layers
 from paredown.errors import ParedownError
-from paredown.search import allocate
+from paredown.search import Problem, allocate
 from paredown.specs import KEEP, Priority, Scheme
-from paredown_widgets import Explorer, memory
+from paredown_widgets import Explorer, budget, memory, summary
 from paredown_widgets.handlers import handle
 from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
@@ -195,6 +197,27 @@ def test_a_latency_budget_is_filled_by_seconds(timed: ExplorerModel) -> None:
     assert "ms" in snapshot(timed)["summary"]["fill"]["text"] or "µs" in snapshot(timed)["summary"]["fill"]["text"]
     handle(timed, {"type": "budget", "amount": 1e-9, "unit": "ms"})
     assert snapshot(timed)["budget"]["kind"] == "impossible"
+
+
+def test_latency_is_shown_with_the_error_of_its_timing(timed: ExplorerModel) -> None:
+    handle(timed, {"type": "budget_unit", "id": "ms"})
+    prediction = timed.predict()
+    assert prediction is not None
+    assert prediction.seconds_per_token_sd == pytest.approx(0.02 * (prediction.seconds_per_token or 0))
+    (shown,) = [row["predicted"] for row in summary.rows(timed, None) if row["label"] == "Latency a token"]
+    assert re.fullmatch(r"[\d.]+\sµs ± [\d.]+", shown)
+    assert re.fullmatch(r"[\d.]+\sms ± \S.*", budget.view(timed)["plan_text"])
+    handle(timed, {"type": "budget_unit", "id": "MB"})
+    assert "±" not in budget.view(timed)["plan_text"]
+
+
+def test_a_latency_without_a_known_error_is_shown_without(timed: ExplorerModel) -> None:
+    layer = next(iter(timed.record.candidates))
+    offered = timed.record.candidates[layer]
+    timed.record.candidates[layer] = {scheme: replace(one, seconds_per_token_sd=None) for scheme, one in offered.items()}
+    timed.problem = Problem.of(0, timed.record.layers, timed.record.candidates)
+    (shown,) = [row["predicted"] for row in summary.rows(timed, None) if row["label"] == "Latency a token"]
+    assert re.fullmatch(r"[\d.]+\sµs", shown)
 
 
 def test_what_was_not_timed_has_no_latency_budget(model: ExplorerModel, hand) -> None:

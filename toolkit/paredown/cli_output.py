@@ -82,6 +82,7 @@ def rows(record: Record) -> list[dict[str, Any]]:
             "kl_sd": measured.kl_sd,
             "predicted_kl": plan.loss_increase,
             "predicted_seconds_per_token": plan.seconds_per_token,
+            "predicted_seconds_per_token_sd": plan.seconds_per_token_sd,
             "flips": measured.flips,
             "kv_cache_bits": measured.kv_cache_bits,
             "kv_cache_bytes": measured.kv_cache_bytes,

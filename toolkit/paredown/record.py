@@ -166,7 +166,10 @@ class Record:
             case QuadraticFit():
                 self.quadratic_fits[value.layer] = value
             case Plan():  # found a second time it is the same plan, perhaps timed on another machine
-                self.plans[value.digest] = replace(self.plans.get(value.digest, value), seconds_per_token=value.seconds_per_token)
+                known = self.plans.get(value.digest, value)
+                self.plans[value.digest] = replace(
+                    known, seconds_per_token=value.seconds_per_token, seconds_per_token_sd=value.seconds_per_token_sd
+                )
             case Measurement() if value.split == "held_out":
                 self.measurements[value.plan_digest] = value
                 plan = self.plans.get(value.plan_digest)

@@ -97,7 +97,8 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     }  # fmt: skip
     if problem is None:
         return empty
-    own = _taken(model.predict(), resource)
+    predicted = model.predict()
+    own = _taken(predicted, resource)
     ruler = {bits: taken for bits, prediction in uniform_plans(model).items() if (taken := _taken(prediction, resource)) is not None}
     least = problem.least(resource)
     largest = max([*ruler.values(), *(v for v in (own, budget) if v is not None)], default=float(problem.largest_bytes))
@@ -111,7 +112,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "largest": measure.shown(largest),  # kept layers would stretch the rail far beyond where anybody looks
         "ticks": [{"label": f"W{bits}", "text": measure.text(taken), "amount": measure.shown(taken)} for bits, taken in ruler.items()],
         "plan": None if own is None else measure.shown(own),
-        "plan_text": numbers.NONE if own is None else measure.text(own),
+        "plan_text": numbers.NONE if own is None else measure.text(own) + _error(predicted, resource),
         "verdict": verdict,
         "kind": kind,
         "smallest_text": measure.text(least),
@@ -122,6 +123,12 @@ def _taken(prediction: Prediction | None, resource: str) -> float | None:
     if prediction is None:
         return None
     return prediction.bytes if resource == "bytes" else prediction.seconds_per_token
+
+
+def _error(prediction: Prediction | None, resource: str) -> str:
+    """Standard error of the latency in ms, where it is known; a size has none."""
+    deviation = prediction.seconds_per_token_sd if prediction is not None and resource == "seconds" else None
+    return f" ± {numbers.error(deviation * 1e3)}" if deviation else ""
 
 
 def _verdict(measure: Measure, own: float | None, budget: float | None, least: float) -> tuple[str, str]:

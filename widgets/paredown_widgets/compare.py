@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from paredown.errors import ParedownError
+from paredown.search import Prediction
 from paredown.search.paired import Difference
 from paredown.specs import Measurement, ModelInfo, Plan
 from paredown_widgets import compare_layers, numbers
@@ -128,9 +129,11 @@ def rows(model: ExplorerModel, entries: Sequence[Entry]) -> list[Json]:
         )
     if info.loss == "kl":
         table.append(_row("Flipped", "0", [_flipped(model, e) for e in entries], _best(model, entries, lambda pair: pair.flips)))
-    seconds = [seconds_of(model, entry) for entry in entries]
-    if any(one is not None for one in seconds):
-        cells = [_cell(numbers.latency(one), "predicted") if one is not None else _cell(numbers.NONE, "none") for one in seconds]
+    timings = [timing_of(model, entry) for entry in entries]
+    if any(seconds is not None for seconds, _ in timings):
+        cells = [
+            _cell(numbers.NONE, "none") if seconds is None else _cell(numbers.latency(seconds, sd), "predicted") for seconds, sd in timings
+        ]
         table.append(_row("Latency of the layers", "", cells, title="Predicted from layers that were timed on this machine, per token"))
     return table
 
@@ -219,12 +222,12 @@ def _flipped(model: ExplorerModel, entry: Entry) -> Json:
     return _cell(f"{int(found.changed(original).sum()):,} of {len(found.answers):,}", "measured", share)
 
 
-def seconds_of(model: ExplorerModel, entry: Entry) -> float | None:
-    """Predicted seconds a token in its layers; None where nothing was timed."""
-    if entry.plan.seconds_per_token is not None:
-        return entry.plan.seconds_per_token
-    prediction = model.predict(entry.plan.schemes) if model.front_by_seconds is not None else None
-    return prediction.seconds_per_token if prediction else None
+def timing_of(model: ExplorerModel, entry: Entry) -> tuple[float | None, float | None]:
+    """Predicted seconds a token in its layers, and their standard error; None where nothing was timed, or it is not known."""
+    timed: Plan | Prediction | None = entry.plan
+    if entry.plan.seconds_per_token is None:
+        timed = model.predict(entry.plan.schemes) if model.front_by_seconds is not None else None
+    return (timed.seconds_per_token, timed.seconds_per_token_sd) if timed else (None, None)
 
 
 def _best(model: ExplorerModel, entries: Sequence[Entry], part: Callable[[Pair], Difference | None]) -> int | None:

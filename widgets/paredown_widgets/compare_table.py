@@ -9,7 +9,7 @@ import pandas as pd
 
 from paredown.errors import ParedownError
 from paredown.specs import KEEP, Plan, Scheme
-from paredown_widgets.compare import bytes_of, metric_change, seconds_of
+from paredown_widgets.compare import bytes_of, metric_change, timing_of
 from paredown_widgets.comparison import KINDS, Kind
 from paredown_widgets.flips import flips_of
 from paredown_widgets.model import ExplorerModel
@@ -102,9 +102,7 @@ def table(model: ExplorerModel) -> pd.DataFrame:
         record["loss_increase"] = m.loss - m.baseline_loss if m and m.loss is not None and m.baseline_loss is not None else None
         known = entry.outcomes is not None and original is not None and entry.outcomes.answered and original.answered
         record["flipped"] = int(entry.outcomes.changed(original).sum()) if known and entry.outcomes and original else None
-        record |= {
-            "units": len(entry.outcomes.answers) if known and entry.outcomes else None,
-            "seconds_per_token": seconds_of(model, entry),
-        }
+        record["units"] = len(entry.outcomes.answers) if known and entry.outcomes else None
+        record |= dict(zip(("seconds_per_token", "seconds_per_token_sd"), timing_of(model, entry), strict=True))
         records.append(record)
     return pd.DataFrame(records, index=pd.Index([entry.letter for entry in entries], name="letter"))

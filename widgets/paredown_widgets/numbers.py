@@ -153,14 +153,15 @@ def duration(seconds: float) -> str:
     return f"{significant(seconds)}{SPACE}s" if seconds >= 1 else f"{significant(seconds * 1e3)}{SPACE}ms"
 
 
-def latency(seconds: float) -> str:
-    r"""Seconds a token.
+def latency(seconds: float, deviation: float | None = None) -> str:
+    r"""Seconds a token, with their standard error where it is known.
 
     Example:
-        >>> latency(0.00213), latency(4.2e-6)
-        ('2.13\xa0ms', '4.20\xa0µs')
+        >>> latency(0.00213), latency(4.2e-6, 4e-8)
+        ('2.13\xa0ms', '4.20\xa0µs ± 0.04')
     """
-    return f"{significant(seconds * 1e3)}{SPACE}ms" if seconds >= 1e-3 else f"{significant(seconds * 1e6)}{SPACE}µs"
+    factor, unit = (1e3, "ms") if seconds >= 1e-3 else (1e6, "µs")
+    return with_error(seconds * factor, None if deviation is None else deviation * factor, unit)
 
 
 def is_share(metric: str) -> bool:

@@ -69,26 +69,24 @@ def rows(model: ExplorerModel, measured: Measurement | None) -> list[dict[str, s
         change = None if measured is None or measured.loss is None else measured.loss - (measured.baseline_loss or baseline.loss)
         table.append(row("Loss increase, nats", "0", loss if info.loss == "loss" else none, numbers.fixed(change, 3)))
     if predicted is not None and predicted.seconds_per_token is not None:
-        original = _original_seconds(model)
-        table.append(
-            row(
-                "Latency a token",
-                none if original is None else numbers.latency(original),
-                numbers.latency(predicted.seconds_per_token),
-                none,
-            )
-        )
+        own = numbers.latency(predicted.seconds_per_token, predicted.seconds_per_token_sd)
+        table.append(row("Latency a token", _original_latency(model), own, none))
     if info.loss == "kl" or (measured is not None and measured.flips is not None):
         share = measured.flips if measured else None
         table.append(row("Flipped predictions", "0", none, none if share is None else f"{numbers.fixed(100 * share, 1)}{numbers.SPACE}%"))
     return table
 
 
-def _original_seconds(model: ExplorerModel) -> float | None:
+def _original_latency(model: ExplorerModel) -> str:
     """What the layers take uncompressed, where that was timed too."""
     kept = [model.record.candidates.get(name, {}).get(KEEP) for name in model.editor.schemes]
-    seconds = [None if candidate is None else candidate.seconds_per_token for candidate in kept]
-    return sum(each for each in seconds if each is not None) if seconds and None not in seconds else None
+    seconds = [candidate.seconds_per_token for candidate in kept if candidate is not None and candidate.seconds_per_token is not None]
+    if not seconds or len(seconds) < len(kept):
+        return numbers.NONE
+    deviations = [
+        candidate.seconds_per_token_sd for candidate in kept if candidate is not None and candidate.seconds_per_token_sd is not None
+    ]
+    return numbers.latency(sum(seconds), sum(deviations) if len(deviations) == len(kept) else None)
 
 
 def _plain(baseline: Measurement | None) -> str:

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +24,7 @@ from paredown.demos.fetching import cache_folder
 from paredown.kernels.cpu.library import load
 from paredown.kernels.dispatch import embedding, linear, prepare
 from paredown.kernels.packing import Packed, pack
-from paredown.kernels.speed import in_turn, least_seconds
+from paredown.kernels.speed import in_turn, seconds_by_round
 from paredown.methods import Compressed, Statistics, compress
 from paredown.methods.activations import Range
 from paredown.methods.factors import Bits, LowRank, store
@@ -67,6 +67,26 @@ class Call:
         return f"{self.use} {self.shape[0]}x{self.shape[1]} {_multiplied_as(self.scheme)} M={self.tokens}"
 
 
+@dataclass(frozen=True, slots=True)
+class Timing:
+    r"""What a call takes.
+
+    Attributes:
+        seconds: CPU seconds, the least of the rounds.
+        deviation: Its standard error by the jackknife, \((n - 1) / n\) times the gap to the second of n rounds: that of a least value
+            where what others add to a call is exponential. None after one round, and in tables of earlier versions.
+    """
+
+    seconds: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, rounds: Sequence[float]) -> Timing:
+        """Out of the seconds of each round."""
+        least, *others = sorted(rounds)
+        return cls(least, (others[0] - least) * (1 - 1 / len(rounds)) if others else None)
+
+
 def machine() -> dict[str, str]:
     """What the seconds depend on besides the call: processor, instruction set, threads, our kernels' digest, torch."""
     library, _ = load()
@@ -79,7 +99,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def seconds_of(calls: Iterable[Call], *, folder: Path | None = None, rounds: int = 5, say: Say = lambda _: None) -> dict[Call, float]:
+def seconds_of(calls: Iterable[Call], *, folder: Path | None = None, rounds: int = 5, say: Say = lambda _: None) -> dict[Call, Timing]:
     """CPU seconds of each call in one thread, out of this machine's table; what it misses is measured and added.
 
     The inputs are float32, as loaded models have them. The least of interleaved rounds counts, since others may use the machine; weights
@@ -92,7 +112,7 @@ def seconds_of(calls: Iterable[Call], *, folder: Path | None = None, rounds: int
         say: Called before each shape is measured, and with what is wrong with the table; may raise, to stop.
 
     Returns:
-        Seconds by call. They are kept shape by shape, so that what was measured before an interruption is not measured again.
+        Timings by call. They are kept shape by shape, so that what was measured before an interruption is not measured again.
     """
     calls = list(calls)
     described = machine()
@@ -115,7 +135,7 @@ def _multiplied_as(scheme: Scheme) -> Scheme:
     return replace(scheme, rounding="rtn", criterion="magnitude", low_rank=low_rank)
 
 
-def _measured(use: Use, shape: tuple[int, int], tokens: int, schemes: Mapping[str, Scheme], rounds: int) -> dict[str, float]:
+def _measured(use: Use, shape: tuple[int, int], tokens: int, schemes: Mapping[str, Scheme], rounds: int) -> dict[str, Timing]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(shape, generator=generator)
     inputs = (
@@ -123,7 +143,8 @@ def _measured(use: Use, shape: tuple[int, int], tokens: int, schemes: Mapping[st
     )
     with _one_thread(), torch.inference_mode():
         jobs = {key: in_turn([partial(call, inputs) for call in _copies(use, weight, scheme)]) for key, scheme in schemes.items()}
-        return least_seconds(jobs, rounds, clock=time.thread_time)  # of this thread: a notebook's own goes on meanwhile
+        found = seconds_by_round(jobs, rounds, clock=time.thread_time)  # of this thread: a notebook's own goes on meanwhile
+    return {key: Timing.of(each) for key, each in found.items()}
 
 
 def _copies(use: Use, weight: Tensor, scheme: Scheme) -> list[Callable[[Tensor], Tensor]]:
@@ -167,28 +188,38 @@ def _one_thread() -> Any:
         torch.set_num_threads(before)
 
 
-def _read(path: Path, described: Mapping[str, str], say: Say) -> dict[str, float]:
+def _read(path: Path, described: Mapping[str, str], say: Say) -> dict[str, Timing]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        seconds = dict(table["seconds"])
-        if table["machine"] != described or not all(isinstance(each, float) and 0 < each < math.inf for each in seconds.values()):
+        seconds, deviations = dict(table["seconds"]), dict(table.get("deviations", {}))
+        positive = all(isinstance(each, float) and 0 < each < math.inf for each in seconds.values())
+        if (
+            table["machine"] != described
+            or not positive
+            or not all(isinstance(each, float) and 0 <= each < math.inf for each in deviations.values())
+        ):
             raise ValueError(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         say(f"the table of latencies {path} can't be read ({type(error).__name__}), and is measured anew")
         return {}
-    return seconds
+    return {key: Timing(each, deviations.get(key)) for key, each in seconds.items()}
 
 
-def _write(path: Path, described: Mapping[str, str], known: Mapping[str, float], say: Say) -> None:
+def _write(path: Path, described: Mapping[str, str], known: Mapping[str, Timing], say: Say) -> None:
     """Beside, then renamed; what another process has added meanwhile stays."""
     beside = path.with_name(f"{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
-            seconds = {**_read(path, described, lambda _: None), **known}
-            beside.write_text(json.dumps({"machine": described, "seconds": seconds}, indent=1, sort_keys=True), encoding="utf-8")
+            timings = {**_read(path, described, lambda _: None), **known}
+            table = {
+                "machine": described,
+                "seconds": {key: each.seconds for key, each in timings.items()},
+                "deviations": {key: each.deviation for key, each in timings.items() if each.deviation is not None},
+            }
+            beside.write_text(json.dumps(table, indent=1, sort_keys=True), encoding="utf-8")
             beside.replace(path)
     except OSError as error:
         with suppress(OSError):

@@ -50,24 +50,29 @@ def in_turn(calls: Sequence[Callable[[], object]]) -> Callable[[], object]:
     return lambda: next(turns)()
 
 
-def least_seconds(
+def least_seconds(jobs: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 2e-3) -> dict[str, float]:
+    """Smallest CPU seconds of each job over interleaved rounds; others may use the machine meanwhile."""
+    return {name: min(each) for name, each in seconds_by_round(jobs, rounds, seconds).items()}
+
+
+def seconds_by_round(
     jobs: Mapping[str, Callable[[], object]], rounds: int, seconds: float = 2e-3, *, clock: Callable[[], float] = time.process_time
-) -> dict[str, float]:
-    """Smallest CPU seconds of each job over interleaved rounds, each long enough to be timed; others may use the machine meanwhile."""
+) -> dict[str, list[float]]:
+    """CPU seconds of each job in each of some interleaved rounds, each long enough to be timed."""
     counts: dict[str, int] = {}
     for name, job in jobs.items():
         job()
         started = clock()
         job()
         counts[name] = max(1, int(seconds / max(clock() - started, 1e-6)))
-    best = dict.fromkeys(jobs, float("inf"))
+    found: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(rounds):
         for name, job in jobs.items():
             started = clock()
             for _ in range(counts[name]):
                 job()
-            best[name] = min(best[name], (clock() - started) / counts[name])
-    return best
+            found[name].append((clock() - started) / counts[name])
+    return found
 
 
 def measure(scheme: str, shape: tuple[int, int], tokens: Sequence[int], *, rounds: int = 5, seed: int = 0) -> list[Speed]:

@@ -38,12 +38,14 @@ class Prediction:
         loss_increase_sd: Upper bound of its standard error, the sum of the layers' own: their errors come from the same samples,
             so they are no more than fully correlated.
         seconds_per_token: Sum of the layers' CPU seconds; None where one was not timed.
+        seconds_per_token_sd: Upper bound of its standard error, likewise: layers of one shape are timed by the same calls.
     """
 
     bytes: int
     loss_increase: float
     loss_increase_sd: float
     seconds_per_token: float | None = None
+    seconds_per_token_sd: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,6 +258,7 @@ class Problem:
         """
         size, loss, deviation = self.fixed_bytes, 0.0, 0.0
         seconds: list[float | None] = []
+        errors: list[float | None] = []
         for group, places, choices in zip(self.groups, self._places, self.candidates, strict=True):
             for position, name in enumerate(group):
                 candidate = choices[self._choice(name, places, schemes.get(name, KEEP), choices, position)][position]
@@ -263,7 +266,8 @@ class Problem:
                 loss += candidate.loss_increase
                 deviation += candidate.loss_increase_sd
                 seconds.append(candidate.seconds_per_token)
-        return Prediction(size, loss, deviation, _sum(seconds))
+                errors.append(candidate.seconds_per_token_sd)
+        return Prediction(size, loss, deviation, _sum(seconds), _sum(errors))
 
     def effective(self, schemes: Mapping[str, Scheme]) -> dict[str, Scheme]:
         """The same decision with the schemes that really apply, where a layer's shape does not take the asked one.

@@ -31,6 +31,7 @@ class Candidate:
         note: Why `effective` differs from `scheme`, and what a method did about degenerate input; empty where neither is so.
         weight_error: ‖ΔW‖² (Frobenius), what curvature in one number is multiplied by; 0 in studies of earlier versions.
         seconds_per_token: CPU seconds a token, measured on this machine in one thread (`paredown.kernels.latency`); None where nothing was timed.
+        seconds_per_token_sd: Its standard error, of the timing alone; None where that is not known.
         scores: What other allocators would sum, by the name of the `Score`; those that the study asked for and this layer takes.
     """
 
@@ -44,6 +45,7 @@ class Candidate:
     note: str = ""
     weight_error: float = 0.0
     seconds_per_token: float | None = None
+    seconds_per_token_sd: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,6 +71,7 @@ class Plan:
         found_by: ``original``, ``uniform SCHEME``, ``searched at N bits`` (integer program on the predicted loss increase), ``user``, ...
         seed: Seed of the run that found it.
         seconds_per_token: Predicted, the sum of its layers' CPU seconds; None where nothing was timed. The rest of the model is not in it.
+        seconds_per_token_sd: Upper bound of its standard error, the sum of the layers' own; None where one is not known.
     """
 
     model: str
@@ -81,6 +84,7 @@ class Plan:
     seed: int = 0
     schema: int = SCHEMA
     seconds_per_token: float | None = None
+    seconds_per_token_sd: float | None = None
 
     def __post_init__(self) -> None:
         if self.schema > SCHEMA:

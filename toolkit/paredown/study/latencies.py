@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
 
 from paredown.evaluation.modules import modules_of
-from paredown.kernels.latency import Call, seconds_of
+from paredown.kernels.latency import Call, Timing, seconds_of
 from paredown.search import Problem
 from paredown.specs import Candidate, LayerRef
 from paredown.study.journal import Journal
@@ -37,19 +38,30 @@ def latencies(session: Session, journal: Journal) -> None:
         journal.check()
         journal.write("notice", message=words)
 
-    seconds = seconds_of([call for several in calls.values() for call in several], say=say)
+    timings = seconds_of([call for several in calls.values() for call in several], say=say)
     for done, layer in enumerate(session.layers, 1):
         timed = [
-            replace(candidate, seconds_per_token=sum(seconds[call] for call in calls[layer.name, scheme]) / tokens)
+            _timed(candidate, [timings[call] for call in calls[layer.name, scheme]], tokens)
             for scheme, candidate in record.candidates.get(layer.name, {}).items()
         ]
         if any(candidate != record.candidates[layer.name][candidate.scheme] for candidate in timed):
             journal.write("candidates", layer=layer.name, done=done, total=len(session.layers), payload=timed)
     problem = Problem.of(session.info().fixed_bytes, session.layers, record.candidates, fuse=session.config.fuse)
     for plan in list(record.plans.values()):
-        predicted = replace(plan, seconds_per_token=problem.predict(plan.schemes).seconds_per_token)
+        prediction = problem.predict(plan.schemes)
+        predicted = replace(plan, seconds_per_token=prediction.seconds_per_token, seconds_per_token_sd=prediction.seconds_per_token_sd)
         if predicted != plan:
             journal.write("plan", payload=[predicted])
+
+
+def _timed(candidate: Candidate, timings: Sequence[Timing], tokens: int) -> Candidate:
+    """With the sum over its modules; their errors are one error where they are timed by the same call, so errors add up too."""
+    deviations = [timing.deviation for timing in timings if timing.deviation is not None]
+    return replace(
+        candidate,
+        seconds_per_token=sum(timing.seconds for timing in timings) / tokens,
+        seconds_per_token_sd=sum(deviations) / tokens if len(deviations) == len(timings) else None,
+    )
 
 
 def _calls(session: Session, layer: LayerRef, candidate: Candidate, tokens: int) -> list[Call]:

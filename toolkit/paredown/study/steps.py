@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -226,7 +226,8 @@ def plan_of(info: ModelInfo, problem: Problem, schemes: Mapping[str, Scheme], fo
     predicted = problem.predict(schemes)
     applied = {name: scheme for name, scheme in problem.effective(schemes).items() if scheme != KEEP}
     loss = (predicted.loss_increase, predicted.loss_increase_sd)
-    return Plan(info.model, info.digest, applied, predicted.bytes, *loss, found_by, seed, seconds_per_token=predicted.seconds_per_token)
+    plan = Plan(info.model, info.digest, applied, predicted.bytes, *loss, found_by, seed)
+    return replace(plan, seconds_per_token=predicted.seconds_per_token, seconds_per_token_sd=predicted.seconds_per_token_sd)
 
 
 def _at_least(scheme: Scheme, offered: Sequence[Scheme]) -> int:

@@ -226,7 +226,7 @@ def _widest(model: ExplorerModel, extent: Extent, points: list[Point]) -> float:
 def _hover(model: ExplorerModel, m: Measurement, *name: str, plan: Plan | None = None) -> str:
     lines = [*name[:-1], f"{name[-1]}, measured", numbers.size(m.bytes)]
     if plan is not None and plan.seconds_per_token is not None:
-        lines[-1] += f", layers {numbers.latency(plan.seconds_per_token)} per token"
+        lines[-1] += f", layers {numbers.latency(plan.seconds_per_token, plan.seconds_per_token_sd)} per token"
     if m.kl is not None:
         lines.append(f"KL {numbers.quantity(m.kl, m.kl_sd)}")
     predicted = None if plan is None else plan.loss_increase

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from paredown_widgets import numbers
-from paredown_widgets.compare import bytes_of, seconds_of
+from paredown_widgets.compare import bytes_of, timing_of
 from paredown_widgets.comparison import Entry
 from paredown_widgets.figures.scales import Extent, Scale, on_edge, predicted
 from paredown_widgets.figures.style import escape, rounded, token
@@ -25,7 +25,7 @@ def compared_traces(model: ExplorerModel, scale: Scale, extent: Extent, y_range:
 
 def _framed(model: ExplorerModel, entry: Entry, scale: Scale, extent: Extent, y_range: list[float]) -> Json | None:
     measured, plan = entry.measurement, entry.plan
-    x = extent.of(bytes_of(entry), seconds_of(model, entry))
+    x = extent.of(bytes_of(entry), timing_of(model, entry)[0])
     found = scale.of(measured) if measured else predicted(model, scale, plan.loss_increase, plan.loss_increase_sd)
     if x is None or found is None:
         return None
