@@ -31,6 +31,7 @@ COMMANDS = ("run", "status", "plans", "curvature", "compare", "agreement", "expo
 ROW = {
     "plan",
     "predicted_seconds_per_token",
+    "predicted_seconds_per_token_sd",
     "found_by",
     "bytes",
     "ratio",
