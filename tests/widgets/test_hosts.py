@@ -81,7 +81,7 @@ def send(widget: ExplorerWidget, **message: Any) -> None:
     widget._handle_msg({"content": {"data": {"method": "custom", "content": message}}, "buffers": []})
 
 
-def test_a_click_changes_python_and_comes_back_as_one_message(model: ExplorerModel, wires: list[Wire]) -> None:
+def test_a_click_changes_python_and_comes_back_as_its_figures_and_then_the_rest(model: ExplorerModel, wires: list[Wire]) -> None:
     widget = ExplorerWidget(model)
     wire = next(w for w in wires if w.comm_id == widget.model_id)
     opened = wire.sent[0]["data"]["state"]
@@ -90,11 +90,12 @@ def test_a_click_changes_python_and_comes_back_as_one_message(model: ExplorerMod
     digest = next(d for d in model.measured_plans() if d != model.plan.digest)
     send(widget, type="load_plan", digest=digest)
     assert model.plan.digest == digest
-    eventually(lambda: len(wire.states) == 1)
+    eventually(lambda: len(wire.states) == 2)
     time.sleep(0.3)
-    (state,) = wire.states
-    assert {"plan", "summary", "budget", "front_plan", "seq"} <= set(state)
-    assert not {"grid", "what_if", "head", "log"} & set(state)  # what did not change does not travel
+    figures, rest = wire.states
+    assert set(figures) == {"plan", "summary", "budget", "held", "seq"}
+    assert {"front_plan", "sensitivity", "seq"} <= set(rest)
+    assert not {"plan", "grid", "what_if", "head", "log"} & set(rest)  # what did not change does not travel
     widget.close()
 
 
@@ -136,6 +137,21 @@ def test_pushes_are_paced_and_wait_for_the_drawing(tmp_path: Path) -> None:
     view.receive({"type": "ack", "seq": pushed[-1][1]})
     eventually(lambda: len(pushed) == count + 1)
     watcher.close()
+    view.close()
+
+
+def test_the_figures_of_an_edit_are_drawn_before_the_rest_is_pushed(model: ExplorerModel) -> None:
+    pushed: list[set[str]] = []
+    view = Pump(model, lambda changed: pushed.append(set(changed["patch"]["traits"]))).start()
+    view.receive({"type": "ack", "seq": 0})
+    view.receive({"type": "bits", "layers": [model.record.layers[5].name], "bits": 2})
+    assert pushed == [{"plan", "budget", "summary"}]
+    time.sleep(2 * pumping.PERIOD)
+    assert len(pushed) == 1
+    view.receive({"type": "ack", "seq": 1})
+    eventually(lambda: len(pushed) == 2)
+    assert {"front_plan", "sensitivity"} <= pushed[1]
+    assert not pushed[0] & pushed[1]
     view.close()
 
 
@@ -217,6 +233,7 @@ def test_panel_takes_each_message_once(model: ExplorerModel) -> None:
     pane.event = {"n": 1, "items": [{**step, "n": 1}]}
     pane.event = {"n": 3, "items": [{**step, "n": 1}, {**step, "n": 2}, {**step, "n": 3}]}
     assert str(model.editor.schemes[layer]) == "int5g64"
+    assert pane.heard == 3  # the browser need not send them again
     eventually(lambda: pane.pump.first["plan"]["cells"][layer]["text"] == "5" and json.loads(pane.patch)["seq"] == pane.seq)
     pane.close()
 

@@ -144,7 +144,8 @@ function render({ model, el }) {
   const unwatch = watchTheme(state, host, (theme) => { emit({ type: "theme", theme }); front.redraw(); spectrum.redraw(); layer.redraw(); layer.spectrum.redraw(); interactions.redraw(); });
   const unkey = createKeys(ctx, { root, plan, summary });
 
-  // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it.
+  // Words and numbers are written as soon as a push is complete, so that the next frame shows them; charts take longer and follow it, unless
+  // there are no words to wait for.
   let pending = new Set(panels);
   let written = false;
   let drawing = false;
@@ -159,7 +160,7 @@ function render({ model, el }) {
     if (closed) return;
     const now = [...pending].filter((panel) => !charts.includes(panel));
     for (const panel of now) { pending.delete(panel); panel.update(); }
-    if (!drawing) afterFrame(draw);
+    if (!drawing) { if (now.length) afterFrame(draw); else queueMicrotask(draw); }
     drawing = true;
   }
   async function draw() {

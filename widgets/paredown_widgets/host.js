@@ -9,17 +9,17 @@ const EVENT_QUEUE = 64;
 
 /**
  * A function that sends messages to Python. Jupyter has custom messages; Panel has only synced values, where a second message would
- * overwrite the first, so the last ones travel together and Python skips those it has seen.
+ * overwrite the first, so those that Python has not yet `heard` travel together.
  * @param {any} model @returns {(message: object) => void}
  */
 export function createEmit(model) {
   if (typeof model.send === "function") return (message) => model.send(message);
-  const queue = [];
+  let queue = [];
   let n = 0;
+  model.on("change:heard", () => { const heard = model.get("heard"); queue = queue.filter((one) => one.n > heard); });
   return (message) => {
-    queue.push({ ...message, n: ++n });
-    if (queue.length > EVENT_QUEUE) queue.shift();
-    model.set("event", { n, items: [...queue] });
+    queue = [...queue, { ...message, n: ++n }].slice(-EVENT_QUEUE);
+    model.set("event", { n, items: queue });
     model.save_changes();
   };
 }

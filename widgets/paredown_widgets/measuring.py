@@ -135,8 +135,12 @@ def _plan(model: ExplorerModel, digest: str) -> Plan:
 def _planned(model: ExplorerModel) -> list[Plan]:
     """The run's own, those of the wanted sizes first."""
     wanted, record = model.record.priority, model.record
-    left = [p for digest, p in record.plans.items() if digest not in record.measurements and digest not in model.asked and p.schemes]
-    return sorted(left, key=lambda plan: not (wanted is not None and wanted.holds(plan.bytes)))
+
+    def make() -> list[Plan]:
+        left = [p for digest, p in record.plans.items() if digest not in record.measurements and digest not in model.asked and p.schemes]
+        return sorted(left, key=lambda plan: not (wanted is not None and wanted.holds(plan.bytes)))
+
+    return model.kept("planned", (record.sequence, wanted, tuple(model.asked)), make)
 
 
 def _place(model: ExplorerModel, digest: str, waiting: Sequence[str]) -> int:

@@ -423,6 +423,8 @@ class ExplorerModel(param.Parameterized):
         Raises:
             ParedownError: If the text is no filter (`paredown_widgets.filtering`).
         """
+        if not text.strip():
+            return None
         states = {"locked": self.editor.locked, "edited": self.edited(), "selected": set(self.selection)}
         layers = [
             Layer(

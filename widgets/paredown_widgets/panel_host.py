@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import panel as pn
@@ -18,7 +19,8 @@ from paredown_widgets.pump import Pump
 class ExplorerPane(AnyWidgetComponent):
     """The browser's view of one model, for one session.
 
-    Panel's adapter has no messages, only values; `event` carries the last messages, numbered, so that none overwrites another.
+    Panel's adapter has no messages, only values; `event` carries the last messages, numbered, so that none overwrites another, and every
+    push says which were `heard`.
     Traits that are objects travel as JSON text: Bokeh walks through every value of a dict several times, which would cost more than
     everything else between an edit and its figures.
     """
@@ -27,7 +29,8 @@ class ExplorerPane(AnyWidgetComponent):
     _stylesheets = [_assets.css()]  # noqa: RUF012  (Panel reads the class attribute)
     _priority_changes = ["event"]  # noqa: RUF012  (Panel lets any other change wait 50 ms for company)
 
-    event = param.Dict(default={}, doc="n: number of the last message; items: the last messages")
+    event = param.Dict(default={}, doc="n: number of the last message; items: those that Python had not heard")
+    heard = param.Integer(default=0, doc="number of the last message that was here")
     bundle = param.String(default="")
     offline = param.Boolean(default=False)
     seq = param.Integer(default=0)
@@ -62,9 +65,9 @@ class ExplorerPane(AnyWidgetComponent):
     error = param.String(default="null")
 
     def __init__(self, model: ExplorerModel, **params: Any) -> None:
-        document = pn.state.curdoc  # of the session that is being made; None in a notebook or a test
+        self._document = document = pn.state.curdoc  # of the session that is being made; None in a notebook or a test
         post = None if document is None else document.add_next_tick_callback
-        self._seen = 0
+        self._heard = 0
         self._pump = Pump(model, self._take, post=post)
         super().__init__(**{"sizing_mode": "stretch_width", **_encoded(self._pump.first), **params})
         self.param.watch(self._receive, "event")
@@ -82,13 +85,20 @@ class ExplorerPane(AnyWidgetComponent):
         self._pump.close()
 
     def _take(self, changed: Mapping[str, Any]) -> None:
-        self.param.update(**_encoded(changed))
+        self.param.update(**_encoded(changed), heard=self._heard)
 
     def _receive(self, event: param.parameterized.Event) -> None:
         for message in (event.new or {}).get("items", ()):
-            if message.get("n", 0) > self._seen:
-                self._seen = message["n"]
-                self._pump.receive(message)
+            if message.get("n", 0) > self._heard:
+                self._heard = message["n"]
+                self._soon(partial(self._pump.receive, message))
+
+    def _soon(self, work: Callable[[], None]) -> None:
+        """As soon as the event's receipt is sent: while that is being written, Panel would let a push wait for 10 ms."""
+        if self._document is None:
+            work()
+        else:
+            self._document.add_timeout_callback(work, 1)
 
 
 def _encoded(traits: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from paredown.errors import ParedownError
-from paredown.specs import KEEP, LayerRef, Scheme, WeightFormat
+from paredown.specs import KEEP, Candidate, LayerRef, Scheme, WeightFormat
 from paredown_widgets import colors, handles
 from paredown_widgets.choices import part_words, position
 from paredown_widgets.model import ExplorerModel
@@ -58,21 +58,20 @@ def view(model: ExplorerModel) -> dict[str, Any]:
     """State of the `plan` trait."""
     editor, edited = model.editor, model.edited()
     painted = colors.paint(model)
-    dtypes = {layer.name: layer.dtype for layer in model.record.layers}
     matches, wrong = _filtered(model)
     picked = [name for name in model.selection if name in editor.schemes]
     return {
         "cells": {
-            name: {
-                "text": _text(scheme, dtypes[name]),
-                "bits": bits_of(scheme),
-                **_marks(model, name, scheme),
-                "locked": name in editor.locked,
-                "edited": name in edited,
-                "color": painted.steps.get(name),
-                "value": painted.texts.get(name, ""),
-            }
-            for name, scheme in editor.schemes.items()
+            layer.name: _cell(
+                model,
+                layer,
+                locked=layer.name in editor.locked,
+                edited=layer.name in edited,
+                color=painted.steps.get(layer.name),
+                value=painted.texts.get(layer.name, ""),
+            )
+            for layer in model.record.layers
+            if layer.name in editor.schemes
         },
         "selection": picked,
         "can_undo": editor.can_undo,
@@ -105,16 +104,27 @@ def _filtered(model: ExplorerModel) -> tuple[tuple[str, ...] | None, str]:
         return None, str(error)
 
 
+def _cell(model: ExplorerModel, layer: LayerRef, **state: Any) -> dict[str, Any]:
+    """One layer's; the same object as long as it says the same."""
+    scheme = model.editor.schemes[layer.name]
+    candidate = model.record.candidates.get(layer.name, {}).get(scheme)
+    usual = model.choices.schemes[0].weight if model.choices.schemes else None
+
+    def make() -> dict[str, Any]:
+        marks = _marks(scheme, candidate, usual)
+        return {"text": _text(scheme, layer.dtype), "bits": bits_of(scheme), **marks, **state}
+
+    return model.kept(f"cell {layer.name}", (scheme, candidate, usual, layer.dtype, *state.values()), make)
+
+
 def _text(scheme: Scheme, dtype: str) -> str:
     if scheme.weight is None and scheme.sparsity is None and scheme.low_rank is not None:
         return f"r{scheme.low_rank.rank}"  # factors in place of the weight
     return _DTYPE_BITS.get(dtype, dtype) if scheme.weight is None else str(scheme.weight.bits)
 
 
-def _marks(model: ExplorerModel, name: str, scheme: Scheme) -> dict[str, Any]:
+def _marks(scheme: Scheme, candidate: Candidate | None, usual: WeightFormat | None) -> dict[str, Any]:
     """What the digit does not say: the bytes, and the words and signs of the scheme that applies."""
-    candidate = model.record.candidates.get(name, {}).get(scheme)
-    usual = model.choices.schemes[0].weight if model.choices.schemes else None
     size = {} if candidate is None else {"bytes": candidate.bytes}
     return {**size, **_signs(scheme, candidate.effective if candidate else scheme, usual)}
 

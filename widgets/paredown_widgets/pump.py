@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from paredown_widgets.difference import difference
@@ -12,7 +12,7 @@ from paredown_widgets.handlers import handle
 from paredown_widgets.measuring import look
 from paredown_widgets.memory import remember
 from paredown_widgets.model import ExplorerModel
-from paredown_widgets.snapshot import snapshot
+from paredown_widgets.snapshot import FIGURES, VIEWS, snapshot
 
 PERIOD = 0.125
 """Seconds between two pushes."""
@@ -75,7 +75,7 @@ class Pump:
         self._dirty.set()
 
     def receive(self, message: Mapping[str, Any]) -> None:
-        """A message of the browser: its acknowledgement, or something for the model; what a person did is shown at once."""
+        """A message of the browser: its acknowledgement, or something for the model; what a person did is shown at once, figures first."""
         if message.get("type") == "ack":
             self._acknowledged = int(message.get("seq", 0))
             self._drawn.set()
@@ -87,15 +87,19 @@ class Pump:
             handle(self.model, message)
             if self._acknowledged is None or self._acknowledged >= self._seq:  # the browser is at rest: no need for the thread
                 self._dirty.clear()
-                self._push_now(self.flush)
+                self._push_now(self._answer)
             else:
                 self._hurry.set()
                 self.changed()
 
-    def flush(self) -> bool:
-        """Push what differs from the last push, as one message; says whether there was anything."""
+    def flush(self, names: Collection[str] = tuple(VIEWS)) -> bool:
+        """Push what differs from the last push, as one message; says whether there was anything.
+
+        Args:
+            names: The traits to look at.
+        """
         with self._flushing:
-            now = snapshot(self.model)
+            now = snapshot(self.model, names)
             changes = {name: change for name, value in now.items() if (change := difference(self._sent.get(name, _UNSENT), value))}
             if not changes:
                 return False
@@ -107,6 +111,14 @@ class Pump:
             else:
                 self._push({"patch": {"seq": self._seq, "after": self._seq - 1, "traits": changes}, "seq": self._seq})
             return True
+
+    def _answer(self) -> None:
+        """What an edit says in figures goes alone, and the rest when they are drawn; anything else goes at once."""
+        if self.flush(FIGURES):
+            self._hurry.set()
+            self.changed()
+        else:
+            self.flush()
 
     def _push_whole(self) -> None:
         with self._flushing:
@@ -127,14 +139,14 @@ class Pump:
     def _run(self) -> None:
         while True:
             self._dirty.wait()
+            last = self._seq
             self._await_drawing()
             if self._stop.is_set():
                 return
-            with self._flushing:  # a message that is being handled may be pushed at once
-                wanted = self._dirty.is_set()
+            with self._flushing:  # what a message did meanwhile was pushed at once, and is to be drawn first
+                if self._seq != last or not self._dirty.is_set():
+                    continue
                 self._dirty.clear()
-            if not wanted:
-                continue
             self._hurry.clear()
             self._push_now(lambda: self._post(self._flush))
             self._hurry.wait(PERIOD)

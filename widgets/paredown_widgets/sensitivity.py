@@ -23,6 +23,27 @@ def _marks(scheme: Scheme) -> str:
     return " ".join(filter(None, [str(scheme.sparsity or ""), rank]))
 
 
+def _row(model: ExplorerModel, name: str, scheme: Scheme, value: float, deviation: float) -> dict[str, Any]:
+    """One layer's bar; the same object as long as it says the same."""
+    label = model.labels[name]
+
+    def make() -> dict[str, Any]:
+        return {
+            "layer": name,
+            "block": label.block_id or None,
+            "label": label.text if model.order == "largest" else short_name(label),
+            "title": label.text,
+            "bits": str(bits_of(scheme) or "–"),
+            "marks": _marks(scheme),
+            "value": rounded(value),
+            "low": rounded(value - deviation),
+            "high": rounded(value + deviation),
+            "text": numbers.fixed(value, 2) if abs(value) < 10 else numbers.significant(value),
+        }
+
+    return model.kept(f"bar {name}", (scheme, value, deviation, label, model.order), make)
+
+
 def view(model: ExplorerModel) -> dict[str, Any]:
     """State of the `sensitivity` trait."""
     choice = chosen(model)
@@ -37,23 +58,7 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         priced.sort(key=lambda row: (-row[2], model.labels[row[0]].text))
     largest = max((abs(row[2]) for row in priced), default=0.0)
     factor, unit = next((f, u) for limit, f, u in _UNITS if largest >= limit)
-    rows = []
-    for name, scheme, value, deviation in priced:
-        label = model.labels[name]
-        rows.append(
-            {
-                "layer": name,
-                "block": label.block_id or None,
-                "label": label.text if model.order == "largest" else short_name(label),
-                "title": label.text,
-                "bits": str(bits_of(scheme) or "–"),
-                "marks": _marks(scheme),
-                "value": rounded(value * factor),
-                "low": rounded((value - deviation) * factor),
-                "high": rounded((value + deviation) * factor),
-                "text": numbers.fixed(value * factor, 2) if abs(value * factor) < 10 else numbers.significant(value * factor),
-            }
-        )
+    rows = [_row(model, name, scheme, value * factor, deviation * factor) for name, scheme, value, deviation in priced]
     return {
         "unit": unit,
         "what": choice.label,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Any
 
 from paredown_widgets import (
@@ -73,11 +73,16 @@ _CONSTANT: dict[str, Callable[[ExplorerModel], Hashable]] = {
 """Large traits that an edit of the plan does not change, with what they depend on."""
 
 
-def snapshot(model: ExplorerModel) -> dict[str, Any]:
-    """Every trait's value. A view that fails leaves its trait out and shows the error; the other panels go on."""
+FIGURES = ("plan", "budget", "summary")
+"""What an edit is made for: the traits that a person waits for, without a chart."""
+
+
+def snapshot(model: ExplorerModel, names: Collection[str] = tuple(VIEWS)) -> dict[str, Any]:
+    """Traits' values. A view that fails leaves its trait out and shows the error; the other panels go on."""
     traits: dict[str, Any] = {}
     with model.lock:
-        for name, view in VIEWS.items():
+        for name in names:
+            view = VIEWS[name]
             try:
                 traits[name] = model.kept(name, _CONSTANT[name](model), lambda view=view: view(model)) if name in _CONSTANT else view(model)
             except Exception as error:  # shown; a broken panel must not stop the others

@@ -240,12 +240,12 @@ class Problem:
         """The least of it that a plan can take."""
         return self.fixed(resource) + sum(amount.min() for amount in self.amounts(resource))
 
-    @property
+    @cached_property
     def smallest_bytes(self) -> int:
         """Size of the smallest plan."""
         return int(self.least("bytes"))
 
-    @property
+    @cached_property
     def largest_bytes(self) -> int:
         """Size of the largest plan."""
         return self.fixed_bytes + int(sum(choice.max() for choice in self.bytes))
