@@ -1,6 +1,7 @@
 """Measured refinement against brute force, on small problems whose plans are measured by a formula."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,6 +55,7 @@ class Measured:
             }
             for n, size, loss in zip(self.names, sizes, predicted, strict=True)
         }
+        self.layers, self.candidates = refs, candidates
         self.problem = Problem.of(100, refs, candidates, fuse=fuse)
         self.units = np.ones(samples)
 
@@ -200,6 +202,23 @@ def test_halving_spares_samples_and_only_whole_measurements_count():
     assert search.evaluated < 64 * (begun + 0.6 * search.tried)
     whole = {r.choices for r in asked if r.stop == 64}
     assert {each.choices for each in search.front()} <= whole
+
+
+def test_where_schemes_correct_too_it_begins_with_the_optimum_of_number_formats_alone_as_well():
+    model, corrected = Measured(4), Scheme.parse("int2g64+eora8")
+    budget = model.budget(0.4)
+    offered = {
+        name: {
+            **known,
+            corrected: replace(known[SCHEMES[0]], scheme=corrected, effective=corrected, loss_increase=1e-6, loss_increase_sd=0.0),
+        }
+        for name, known in model.candidates.items()
+    }  # said to lose next to nothing at the least size
+    joint = Problem.of(100, model.layers, offered)
+    begun = [dict(request.schemes) for request in Refinement(joint, [budget], model.units).ask()]
+    assert set(best_plan(joint, budget).schemes.values()) == {corrected}
+    assert dict(best_plan(joint, budget).schemes) in begun
+    assert dict(best_plan(model.problem, budget).schemes) in begun
 
 
 def test_locks_lists_and_the_number_of_schemes_are_held_to():

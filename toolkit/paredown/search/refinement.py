@@ -1,7 +1,7 @@
 r"""Measured refinement: plans are asked for, measured by whoever asks, and told; each answer corrects what is believed of the others.
 
 It starts from the optima of the additive models at every budget (`STARTS`: the guarded and the plain loss, and the classics whose scores are
-at hand), and from the uniform plans, all on all samples. Then in rounds: from the best plan of each budget, level switches that keep the
+at hand; where schemes prune or correct by low rank, from those of number formats alone too), and from the uniform plans, all on all samples. Then in rounds: from the best plan of each budget, level switches that keep the
 budget (as EvoPress, Sieberling et al., 2024), crossovers with the other plans there, and the optima of costs drawn from the surrogate's posterior
 (Thompson, 1933) are held against each other by the improvement that the surrogate expects of them (`proposals`), relative to what is
 there, over all budgets. The round's plans run on a growing random
@@ -286,11 +286,12 @@ class Refinement:
         most = self.budgets[-1]
         begin: dict[Choices, float] = {}
         ladder = ladder_of(self.problem)
+        alone = _formats_alone(problem)
         for budget in self.budgets:
-            plans = [
-                best_plan(problem, budget, objective=objective, resource=self.resource, constraints=self.constraints).schemes
-                for objective in STARTS[:2]
-            ]
+            plans = [self._optimum(problem, budget, objective) for objective in STARTS[:2]]
+            if alone is not None:
+                with contextlib.suppress(ParedownError):  # none of them is small enough
+                    plans += [self._optimum(alone, budget, objective) for objective in STARTS[:2]]
             for classic in (each for each in CLASSICS if each.objective in STARTS[2:]):
                 with contextlib.suppress(ParedownError):  # its scores are not at hand
                     plans.append(plan_of(classic, problem, budget, ladder=ladder, resource=self.resource, constraints=self.constraints))
@@ -307,6 +308,9 @@ class Refinement:
         for choices, budget in begin.items():
             self._add(choices, "start", budget, None)
             self._request(choices, len(self._units))
+
+    def _optimum(self, problem: Problem, budget: float, objective: Objective) -> Mapping[str, Scheme]:
+        return best_plan(problem, budget, objective=objective, resource=self.resource, constraints=self.constraints).schemes
 
     def _places(self, schemes: Mapping[str, Scheme]) -> Choices | None:
         """A plan's choices; None where the problem does not offer it."""
@@ -443,3 +447,11 @@ class Refinement:
 
     def _choices(self, plan: np.ndarray) -> Choices:
         return tuple((plan - self._first).tolist())
+
+
+def _formats_alone(problem: Problem) -> Problem | None:
+    """The problem without schemes that prune or correct by low rank; None where there are no such, or a group has no other."""
+    plain = [np.array([not (scheme.sparsity or scheme.low_rank) for scheme in offered]) for offered in problem.schemes]
+    if all(left.all() for left in plain) or not all(left.any() for left in plain):
+        return None
+    return problem.narrowed(plain)
