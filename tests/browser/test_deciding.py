@@ -69,6 +69,18 @@ def test_a_step_of_the_history_is_gone_to_by_mouse_and_by_keys(timed: Rich, view
     assert timed.model.editor.schemes == edited
 
 
+@pytest.mark.parametrize("height", [862, 480])
+def test_the_menu_of_plans_stays_on_the_screen(timed: Rich, view: View, height: int) -> None:
+    view.page.set_viewport_size({"width": 1280, "height": height})
+    view.page.get_by_role("button", name="Plans", exact=True).scroll_into_view_if_needed()
+    items = plan_menu(view, "Plans").get_by_role("menuitem")
+    items.last.scroll_into_view_if_needed()
+    for part in (items.last, view.page.get_by_label("Name to save this plan by")):
+        box = part.bounding_box()
+        assert box is not None
+        assert 0 <= box["y"] <= height - box["height"]
+
+
 def test_plans_are_loaded_and_saved_by_name(timed: Rich, view: View) -> None:
     menu = plan_menu(view, "Plans")
     menu.get_by_role("menuitem", name="3 bit, groups of 64").click()
@@ -99,6 +111,8 @@ def test_the_budget_turns_to_latency_and_is_filled_by_it(timed: Rich, view: View
     timed.answer(view, "budget")
     thumb = view.page.get_by_role("slider")
     expect(thumb).to_have_attribute("aria-valuetext", re.compile(r"ms"))
+    expect(view.page.locator(".pd-track .tick span:visible b")).to_have_text(["W2", "W3", "W4", "W8"])  # though W3 is slower than W4
+    expect(view.page.locator(".pd-track .plan")).to_contain_text(re.compile(r"ms ± "))
     thumb.focus()
     before = timed.model.latency_budget or 0.0
     thumb.press("ArrowLeft")
@@ -139,6 +153,8 @@ def table(view: View):
 
 def test_the_table_is_edited_by_mouse(rich: Rich, view: View) -> None:
     grid = table(view)
+    cut = "(names) => names.filter((name) => name.scrollWidth > name.clientWidth).map((name) => name.textContent)"
+    assert grid.locator(".rows .c.layer").evaluate_all(cut) == []
     row = grid.locator(f'[data-layer="{rich.names[OUT]}"]')
     row.locator(".bits").click()
     view.page.get_by_label(f"bits of {rich.model.labels[rich.names[OUT]].text}").select_option("8")

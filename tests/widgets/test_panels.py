@@ -155,6 +155,13 @@ def test_sensitivity_sorts_by_size_on_demand(model: ExplorerModel) -> None:
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
 
 
+def test_a_plan_that_keeps_all_says_why_no_layer_has_a_cost(model: ExplorerModel) -> None:
+    handle(model, {"type": "preset", "id": "kept"})
+    state = snapshot(model)["sensitivity"]
+    assert state["rows"] == []
+    assert "leaves every layer as shipped" in state["empty"]
+
+
 @pytest.mark.parametrize("quantity", ["kl", "metric", "loss"])
 def test_the_front_is_a_figure_with_every_measured_plan(model: ExplorerModel, quantity: str) -> None:
     view = front.view(model, quantity)

@@ -14,7 +14,7 @@ import pytest
 import fake_refinement
 from fake_study import FakeStudy, filled
 from paredown.errors import ParedownError
-from paredown_widgets import Explorer, picture
+from paredown_widgets import Explorer, numbers, picture
 from paredown_widgets.figures import front
 from paredown_widgets.figures.style import paper
 from paredown_widgets.handlers import handle
@@ -103,7 +103,12 @@ def test_points_and_line_of_the_latency_axis_are_the_plans_seconds(refined: Expl
     assert line is not None
     assert np.all(np.diff(line.seconds) > 0)
     assert figure["layout"]["xaxis"]["title"]["text"] == "Latency of the layers, µs per token (log)"
-    assert not any(note["text"].startswith("budget") for note in figure["layout"]["annotations"])
+    assert not any(note["text"].startswith("budget") for note in figure["layout"]["annotations"])  # it is one of bytes
+    handle(refined, {"type": "budget_unit", "id": "ms"})
+    notes = {x: [note["text"] for note in front.view(refined, "kl", x)["figure"]["layout"]["annotations"]] for x in ("seconds", "bytes")}
+    assert f"budget {numbers.significant(1e6 * refined.latency_budget)}" in notes["seconds"]
+    assert not any(text.startswith("budget") for text in notes["bytes"])
+    handle(refined, {"type": "budget_unit", "id": "MB"})
     assert "µs per token" in shown["refined"]["hovertext"][0]
 
 

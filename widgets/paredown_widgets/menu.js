@@ -1,9 +1,6 @@
 /** A button with a list below it: arrows move, Escape closes and gives the focus back, and so does pressing elsewhere. */
 import { attr, button, h, show } from "./dom.js";
 
-/** A list lower than this opens upwards where there is more room, px. */
-const LOW = 200;
-
 /**
  * @param {string} name  what the button says
  * @param {{label?: string, class?: string, icon?: string, title?: string, opened?: () => void}} options
@@ -22,8 +19,9 @@ export function createMenu(name, options = {}) {
   /** Where it fits: below or above the button, at its right or left edge, within the explorer. */
   function place() {
     const [own, host] = [opener.getBoundingClientRect(), el.closest(".pd").getBoundingClientRect()];
-    const [below, above] = [host.bottom - own.bottom - 12, own.top - host.top - 12];
-    const up = below < LOW && above > below;
+    const [below, above] = [Math.min(host.bottom, innerHeight) - own.bottom - 12, own.top - Math.max(host.top, 0) - 12];
+    pop.style.maxHeight = "";
+    const up = below < pop.offsetHeight && above > below;
     Object.assign(pop.style, { maxHeight: `${Math.max(120, up ? above : below)}px`, top: up ? "auto" : "", bottom: up ? "calc(100% + 5px)" : "", left: "", right: "" });
     if (pop.getBoundingClientRect().left < host.left + 4) Object.assign(pop.style, { left: `${Math.max(host.left + 8 - own.left, Math.min(0, host.right - 8 - own.left - pop.offsetWidth))}px`, right: "auto" });
   }

@@ -9,7 +9,7 @@ import { attr, h, icon, keyed, show, text } from "./dom.js";
 const ROW_HEIGHT = 24;
 /** Rows beyond the edges that are kept ready. */
 const SPARE_ROWS = 6;
-const WIDTHS = { layer: "minmax(0, 1fr)", bits: "46px", sparsity: "68px", rank: "52px", lock: "44px", size: "50px", loss: "66px" };
+const WIDTHS = { layer: "minmax(0, 1fr)", bits: "42px", sparsity: "64px", rank: "46px", lock: "40px", size: "46px", loss: "64px" };
 const HANDLE_COLUMNS = ["bits", "sparsity", "rank"];
 
 /** @param {import("./link.js").Context} ctx */

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from paredown.specs import Scheme
+from paredown.specs import KEEP, Scheme
 from paredown_widgets import numbers
 from paredown_widgets.figures.style import rounded
 from paredown_widgets.labels import short_name
@@ -67,5 +67,13 @@ def view(model: ExplorerModel) -> dict[str, Any]:
         "kinds": [{"id": each.id, "label": each.label} for each in choices(model)],
         "order": model.order,
         "rows": rows,
-        "empty": "" if rows else "Each layer's predicted loss increase appears here once it has been estimated.",
+        "empty": "" if rows else _reason(model),
     }
+
+
+def _reason(model: ExplorerModel) -> str:
+    """Why no layer has a figure."""
+    schemes = model.editor.schemes.values()
+    if schemes and model.record.candidates and all(scheme == KEEP for scheme in schemes):
+        return "This plan leaves every layer as shipped, so there is no loss to show. Give a layer fewer bits, or load another plan."
+    return "Each layer's predicted loss increase appears here once it has been estimated."

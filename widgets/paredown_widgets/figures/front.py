@@ -31,6 +31,7 @@ from paredown_widgets.figures.scales import (
     scale_of,
 )
 from paredown_widgets.figures.style import axis, escape, layout, log_range, note, rounded, size_ticks, token
+from paredown_widgets.filling import limit
 from paredown_widgets.history import found_words
 from paredown_widgets.improvements import is_refined
 from paredown_widgets.model import ExplorerModel
@@ -338,8 +339,9 @@ def _furniture(
                 "line": {"color": token("plan"), "width": 1, "dash": "2px,2px"},
             }
         )
-    if model.budget is not None and extent.resource == "bytes" and x_range[0] <= math.log10(model.budget / 1e6) <= x_range[1]:
-        at = rounded(model.budget / 1e6)
+    limited, budget = limit(model)
+    if budget is not None and limited == extent.resource and x_range[0] <= math.log10(budget / extent.unit) <= x_range[1]:
+        at = rounded(budget / extent.unit)
         shapes.append(
             {
                 "type": "line",
@@ -354,7 +356,7 @@ def _furniture(
         )
         notes.append(
             note(
-                f"budget {model.budget / 1e6:.2f}",
+                f"budget {f'{at:.2f}' if limited == 'bytes' else numbers.significant(at)}",
                 "ink",
                 x=math.log10(at),
                 y=1,
