@@ -1,4 +1,4 @@
-"""A private JupyterLab for a test, and the way into the very kernel that its notebook runs on."""
+"""A private JupyterLab, or Notebook, for a test, and the way into the very kernel that its notebook runs on."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def free_port() -> int:
 
 
 class Lab:
-    """A JupyterLab server with settings, data and history of its own."""
+    """A JupyterLab server with settings, data and history of its own; or with ``app="notebook"`` one of Notebook 7."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, app: str = "jupyterlab") -> None:
+        self.app = app
         self.root = root
         self.home = Path(tempfile.mkdtemp(prefix="lab"))
         self.port, self.token = free_port(), secrets.token_hex(16)
@@ -76,14 +77,12 @@ class Lab:
             "--ServerApp.port_retries=0",
             f"--IdentityProvider.token={self.token}",
             f"--ServerApp.root_dir={root}",
-            "--LabApp.expose_app_in_browser=True",
+            f"--{'LabApp' if app == 'jupyterlab' else 'JupyterNotebookApp'}.expose_app_in_browser=True",
             "--LabApp.extension_manager=readonly",
             "--LabApp.news_url=",
         ]
         self._log = (self.home / "server.log").open("w")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options], env=environment, stdout=self._log, stderr=subprocess.STDOUT
-        )
+        self._process = subprocess.Popen([sys.executable, "-m", app, *options], env=environment, stdout=self._log, stderr=subprocess.STDOUT)
         self._await_server()
 
     def _await_server(self) -> None:
@@ -103,7 +102,8 @@ class Lab:
             return json.loads(answer.read())
 
     def url(self, notebook: str) -> str:
-        return f"http://127.0.0.1:{self.port}/lab/tree/{notebook}?token={self.token}&reset"
+        place = "lab/tree" if self.app == "jupyterlab" else "notebooks"
+        return f"http://127.0.0.1:{self.port}/{place}/{notebook}?token={self.token}&reset"
 
     @contextlib.contextmanager
     def kernel(self, notebook: str) -> Iterator[BlockingKernelClient]:
