@@ -2,7 +2,7 @@
  * What differs between the hosts (Jupyter through anywidget, Panel's anywidget component, a report file), hidden behind three functions.
  */
 import { patched } from "./difference.js";
-import { unpackPlotly } from "./unpack.js";
+import { runPlotly } from "./unpack.js";
 
 /** How many messages Panel's event queue keeps: enough for every gesture between two round trips. */
 const EVENT_QUEUE = 64;
@@ -95,7 +95,7 @@ export async function loadPlotly(model) {
   const reference = model.get("bundle");
   if (!reference || !model.widget_manager) throw new Error("plotly.js is not on this page: run the cell again, or reload the page");
   const bundle = await model.widget_manager.get_model(reference.replace("IPY_MODEL_", ""));
-  return unpackPlotly(bundle.get("code_gz"));
+  return runPlotly(bundle.get("code_gz"));
 }
 
 /**
