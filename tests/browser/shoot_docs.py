@@ -1,7 +1,7 @@
 """The pictures of the README: python tests/browser/shoot_docs.py STUDY writes docs/explorer_light.png, docs/explorer_dark.png and docs/explorer.webp.
 
-They show the real app on a copy of a finished study: two layers selected, one locked, a few edits since the last
-measurement. The run's minute must have reached the Hessian of both layers; `paredown curvature STUDY --seconds 60` gives it another.
+They show the real app on a copy of a finished study: three layers selected, one locked, a few edits since the last
+measurement. The run's minute must have reached the Hessian of all three; `paredown curvature STUDY --seconds 60` gives it another.
 The moving one is made of screenshots too, one after each gesture; its plan is really measured.
 """
 
@@ -65,9 +65,17 @@ def shoot(browser: Browser, address: str, theme: str, picture: Path) -> None:
     budget.fill("18.60")
     budget.press("Enter")
     cell.nth(4).click()
-    cell.nth(17).click(modifiers=["Control"])
+    for index in (10, 17):
+        cell.nth(index).click(modifiers=["Control"])
     page.get_by_role("radio", name="Hessian").click()
     calm(page)
+    drawn = page.locator("[data-chart=spectrum] .js-plotly-plot").evaluate(
+        "(plot) => plot.data.filter((one) => one.uid.startsWith('udensity')).length"
+    )
+    if drawn < 3:
+        raise SystemExit(
+            f"expected the Hessian of the three selected layers, got {drawn}: paredown curvature STUDY --seconds 60, then again"
+        )
     page.locator(".pd").screenshot(path=picture)
     page.close()
 
