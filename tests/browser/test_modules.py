@@ -291,6 +291,9 @@ def test_inside_a_shadow_root_messages_go_through_the_queue(view: View) -> None:
     expect(view.cell(K0)).to_be_focused()
     view.page.mouse.click(*view.point("measured", 4))
     assert view.last("load_plan")["digest"] == "digest4"
+    view.set("heard", len(items))  # what Python has does not travel again
+    view.page.keyboard.press("5")
+    assert view.messages()[0]["n"] > len(items)
 
 
 def test_panel_sends_objects_as_text(view: View) -> None:

@@ -16,9 +16,9 @@ export function createEmit(model) {
   if (typeof model.send === "function") return (message) => model.send(message);
   let queue = [];
   let n = 0;
-  model.on("change:heard", () => { const heard = model.get("heard"); queue = queue.filter((one) => one.n > heard); });
   return (message) => {
-    queue = [...queue, { ...message, n: ++n }].slice(-EVENT_QUEUE);
+    const heard = model.get("heard") ?? 0;
+    queue = [...queue.filter((one) => one.n > heard), { ...message, n: ++n }].slice(-EVENT_QUEUE);
     model.set("event", { n, items: queue });
     model.save_changes();
   };
