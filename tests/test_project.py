@@ -19,7 +19,15 @@ SOURCES = sorted(
     if path.suffix in (".py", ".js", ".css") and path.is_file()
 )
 USER_INTERFACE = ("anywidget", "ipywidgets", "IPython", "panel", "param", "plotly", "paredown_widgets")
-TORCH_FREE = ("paredown.errors", "paredown.specs", "paredown.store", "paredown.record", "paredown.sizes", "paredown.search", "paredown.smoothing")
+TORCH_FREE = (
+    "paredown.errors",
+    "paredown.specs",
+    "paredown.store",
+    "paredown.record",
+    "paredown.sizes",
+    "paredown.search",
+    "paredown.smoothing",
+)
 
 IMPORT_ALL = """
 import importlib, pkgutil, sys
