@@ -305,7 +305,7 @@ def open_layer(one: Person) -> None:
 
 def walk_layers(one: Person) -> None:
     one.tab("layer")
-    python = one.python()
+    python, _ = one.until(lambda python, screen: screen["page"] == python["opened"])  # the next of the page that is seen
     names = list(python["layers"])
     at = names.index(python["opened"]) if python["opened"] in names else 0
     if at + 1 >= len(names):

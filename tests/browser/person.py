@@ -33,7 +33,7 @@ SCREEN = """(pd) => {
     x: chosen('Horizontal axis'), y: chosen('Vertical axis'), order: chosen('Order'), spectrum: chosen('Layers shown'), kind: chosen('Which answers'),
     run: all('.pd-run .ctl button').filter(shown).map((node) => node.getAttribute('aria-label')), error: shown(pd.querySelector('.pd-banner')), letters: all('.pd-metrics thead .pd-letter').map((node) => node.textContent).join(''),
     region: shown(pd.querySelector('.pd-legend .chip')), menus: all('.pd-menu:not([hidden]), .pd-plans:not([hidden]), .pd-sheet').length, measured: measured.some((node) => node.className === 'meas'),
-    saved: all('[data-forget]').map((node) => node.dataset.forget).sort(), layer: pd.querySelector('.pd-layerhead h2').textContent, shape: chosen('Plan as'), sensitivity: pd.querySelector('.pd-sens select')?.value ?? '',
+    saved: all('[data-forget]').map((node) => node.dataset.forget).sort(), page: pd.querySelector('.pd-layerhead').dataset.layer ?? '', shape: chosen('Plan as'), sensitivity: pd.querySelector('.pd-sens select')?.value ?? '',
     lit: all('.pd-overview .hover[data-layer]').filter(shown).map((node) => node.dataset.layer), undo: !pd.querySelector('[aria-label=Undo]').disabled, draws: Number(pd.querySelector('[data-chart=front]').dataset.draws ?? 0), theme: pd.closest('.pd-host').dataset.theme };
 }"""
 

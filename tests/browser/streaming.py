@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from fake_study import RICH, FakeStudy, measurement
 from paredown.specs import Scheme
+from paredown_widgets import layer
 from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.run import state_of
@@ -108,7 +109,7 @@ def seen(model: ExplorerModel) -> dict[str, Any]:
             "sensitivity": model.sensitivity,
             "spectrum": model.spectrum_mode,
             "state": state_of(model),
-            "opened": model.opened,
+            "opened": layer.opened(model),
             "added": list(model.comparison.added),
             "kind": model.comparison.kind,
             "saved": sorted(model.saved.plans(model)),
