@@ -89,6 +89,9 @@ int main() {
       for (int32_t precision = 0; precision < 3; precision++)
         for (const int64_t tokens : {1, 3, 13})
           for (const bool sparse : {false, true}) wrong += check(37, 50, 16, bits, sparse, tokens, precision, isa) + check(16, 256, 128, bits, sparse, tokens, precision, isa);
+    for (const int32_t bits : {4, 8})  // wider than a panel
+      for (int32_t precision = 0; precision < 3; precision++)
+        for (const bool sparse : {false, true}) wrong += check(37, 1100, 128, bits, sparse, 15, precision, isa);
   }
   printf(wrong ? "%d wrong\n" : "all right\n", wrong);
   return wrong != 0;

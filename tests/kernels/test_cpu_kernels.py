@@ -74,6 +74,18 @@ def test_every_number_of_tokens_gives_what_one_at_a_time_does(isa, precision, to
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("scheme", ["int2g128", "int4g32", "int6g64", "int8g128", "int4g128+2:4", "int8g64+80%"])
+def test_a_weight_wider_than_a_panel_is_the_dequantized_product(isa, precision, scheme):
+    held = packed(scheme, (40, 1216))  # three panels at 8 bits, an odd number of blocks
+    weight, x = KernelWeight(held, isa), torch.randn(29, 1216)  # tiles of several widths
+    expected = x.double() @ reference.dequantize(held).double().T
+    found = weight.linear(x, precision=precision)
+    assert bool(((found - expected).abs() <= largest_error(weight, held, x, precision) + 1e-5).all())
+    torch.testing.assert_close(weight.linear(x[20:], precision=precision), found[20:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "silu", "relu"])
 def test_the_activation_is_torchs(isa, activation):
     weight = KernelWeight(packed("int8g32", (33, 64)), isa)

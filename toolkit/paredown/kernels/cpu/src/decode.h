@@ -13,11 +13,6 @@ namespace PAREDOWN_ISA {
 
 constexpr int64_t AHEAD = 2048;  // bytes that codes are asked for before they are needed: while they are multiplied in registers
 
-// Far: what the next panel will be made of is asked for while this one is, so that memory does not stand still meanwhile.
-template <bool Far> INLINE void ask_for(const uint8_t* p, int64_t bytes, int64_t far) {
-  for (int64_t i = 0; i < bytes; i += 64) Far ? prefetch_far(p + far + i) : prefetch(p + AHEAD + i);
-}
-
 template <int B> struct Dense {
   static constexpr int BITS = B;
   static constexpr bool SPARSE = false;
@@ -26,8 +21,8 @@ template <int B> struct Dense {
   INLINE void open(const Weight& w, int64_t block) { p = w.codes + block * w.groups * w.group * 2 * B; }
   INLINE void begin_group(const uint8_t*) {}
 
-  template <bool Far> INLINE void next(Bytes q[4], int64_t far = 0) {
-    ask_for<Far>(p, 32 * B, far);
+  template <bool Ask> INLINE void next(Bytes q[4]) {
+    for (int64_t i = 0; Ask && i < 32 * B; i += 64) prefetch(p + AHEAD + i);
     const uint8_t* rest = p;
     if constexpr (B == 8) {
 UNROLL(4)
@@ -70,8 +65,8 @@ template <int B> struct Sparse {  // B is the width that codes are stored in, 4 
   INLINE void begin_group(const uint8_t* zeros) {
     zero = four_times(zeros);
   }
-  template <bool Far> INLINE void next(Bytes q[4], int64_t far = 0) {
-    ask_for<Far>(p, 128, far);
+  template <bool Ask> INLINE void next(Bytes q[4]) {
+    for (int64_t i = 0; Ask && i < 128; i += 64) prefetch(p + AHEAD + i);
 UNROLL(4)
     for (int s = 0; s < 4; s++) q[s] = B == 4 ? expand_nibbles(zero, *mask++, p) : expand_bytes(zero, *mask++, p);
   }

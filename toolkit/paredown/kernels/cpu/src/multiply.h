@@ -133,7 +133,7 @@ UNROLL(16)
 UNROLL(16)
       for (int r = 0; r < NR; r++) {
         Bytes q[4];
-        codes[r].template next<false>(q);
+        codes[r].template next<true>(q);
 UNROLL(4)
         for (int s = 0; s < 4; s++) {
           const uint32_t* at = x + s * C::WORDS * MR;
@@ -171,81 +171,135 @@ inline void none(const Job& job) {
   }
 }
 
-// A panel, whose blocks are `stride` bytes apart, times one tile of MR tokens: `groups` groups of `parts` times `words` words, from words
-// x and group factors on.
-template <class C, int MR>
-void tile(const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t parts, int64_t words, const uint32_t* x, const float* scales,
-          const float* sums, bool zeros, float* results) {
-  constexpr int NR = PANEL_BLOCKS, STEPS = 4;  // a group has at least four words; GCC copies every sum where the loop is not unrolled
-  float half[MR * NR * BLOCK];
-  for (int64_t i = 0; i < groups * parts; i++) {
-    typename C::Sum a[MR][NR];
-UNROLL(16)
-    for (int m = 0; m < MR; m++)
-UNROLL(4)
-      for (int r = 0; r < NR; r++) a[m][r] = C::none();
-    for (int64_t k = 0; k < words; k += STEPS) {
-UNROLL(4)
-      for (int step = 0; step < STEPS; step++) {
-        Bytes v[NR];
-UNROLL(4)
-        for (int r = 0; r < NR; r++) v[r] = load_bytes(panel + r * stride + 64 * step);
-UNROLL(16)
-        for (int m = 0; m < MR; m++)
-UNROLL(4)
-          for (int r = 0; r < NR; r++) a[m][r] = C::dot(a[m][r], v[r], x[step * MR + m]);
-      }
-      panel += 64 * STEPS;
-      x += STEPS * MR;
-    }
+// Decoded weights of some blocks, and where the codes are that the next panel will be made of: memory brings them meanwhile.
+struct Panel {
+  const uint8_t* weights;
+  int64_t stride;          // bytes from block to block
+  const float* factors;    // of each group: scales, and zero points times them
+  int64_t groups, length;  // words of a group, or of each of its halves
+  bool zeros;
+  const uint8_t* next[PANEL_BLOCKS];
+  int64_t ahead;           // bytes of it that a tile asks for in each group
+};
+
+// Takes a tile's sums out of their registers: times their scales, onto `results`. The first half of a group waits in `half` for the
+// other, with which it shares the weight's scale.
+template <class C, int MR> struct Fold {
+  static constexpr int NR = PANEL_BLOCKS;
+  const float *factors, *scales, *sums;
+  float *half, *results;
+  bool zeros;
+
+  INLINE void first(int m, int r, const typename C::Sum& sum) const {
+    if constexpr (C::RANGES) store(half + (m * NR + r) * BLOCK, mul(to_floats(sum), set(scales[m])));
+  }
+  template <bool Halves> INLINE void last(int m, int r, const typename C::Sum& sum) const {
+    float* to = results + (m * NR + r) * BLOCK;
+    const Floats scale = C::GROUPED ? load(factors + 16 * r) : set(1);
+    Floats f = load(to);
     if constexpr (C::RANGES) {
-      if (parts == 2 && i % 2 == 0) {  // the scale of the weight waits for the other half
-UNROLL(16)
-        for (int m = 0; m < MR; m++)
-UNROLL(4)
-          for (int r = 0; r < NR; r++) store(half + (m * NR + r) * BLOCK, mul(to_floats(a[m][r]), set(scales[m])));
-        scales += MR, sums += MR;
-        continue;
-      }
+      const Floats whole = to_floats(sum), input = set(scales[m]);
+      f = fma(Halves ? fma(whole, input, load(half + (m * NR + r) * BLOCK)) : mul(whole, input), scale, f);
+    } else {
+      f = C::scaled(sum, scale, 1, f);
     }
+    if (C::RANGES || (C::GROUPED && zeros)) f = fnma(load(factors + 16 * (NR + r)), set(sums[m]), f);
+    store(to, f);
+  }
+};
+
+enum Part { NONE, WHOLE, FIRST_HALF, LAST_HALF };  // of a group
+
+// The first word of a part. Sums of the part before are taken out one by one as their registers begin anew, so that stores and other
+// arithmetic run beside dot products.
+template <class C, int MR, Part Before, class Sums>
+INLINE void begin(Sums& a, Fold<C, MR>& fold, const uint8_t* panel, int64_t stride, const uint32_t* x) {
+  Bytes v[PANEL_BLOCKS];
 UNROLL(4)
-    for (int r = 0; r < NR; r++) {
-      const Floats scale = C::GROUPED ? load(factors + 16 * r) : set(1), zero = C::GROUPED ? load(factors + 16 * (NR + r)) : set(0);
+  for (int r = 0; r < PANEL_BLOCKS; r++) v[r] = load_bytes(panel + r * stride);
 UNROLL(16)
-      for (int m = 0; m < MR; m++) {
-        float* to = results + (m * NR + r) * BLOCK;
-        Floats f = load(to);
-        if constexpr (C::RANGES) {
-          const Floats sum = to_floats(a[m][r]), input = set(scales[m]);
-          f = fma(parts == 2 ? fma(sum, input, load(half + (m * NR + r) * BLOCK)) : mul(sum, input), scale, f);
-        } else {
-          f = C::scaled(a[m][r], scale, 1, f);
-        }
-        if (C::GROUPED && zeros) f = fnma(zero, set(sums[m]), f);
-        store(to, f);
-      }
+  for (int m = 0; m < MR; m++) {
+    // or GCC loads everything first, and puts sums on the stack for it
+    asm volatile("" : "+r"(fold.factors), "+r"(fold.half), "+r"(fold.results), "+r"(x));
+UNROLL(4)
+    for (int r = 0; r < PANEL_BLOCKS; r++) {
+      if constexpr (Before == FIRST_HALF) fold.first(m, r, a[m][r]);
+      else if constexpr (Before != NONE) fold.template last<Before == LAST_HALF>(m, r, a[m][r]);
+      a[m][r] = C::dot(C::none(), v[r], x[m]);
     }
-    factors += 32 * NR;
-    if (C::GROUPED) scales += MR, sums += MR;
   }
 }
 
-template <class C> INLINE void any_tile(int64_t width, const uint8_t* panel, int64_t stride, const float* factors, int64_t groups, int64_t parts, int64_t words, const uint32_t* x,
-                                        const float* scales, const float* sums, bool zeros, float* results) {
-#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR>(panel, stride, factors, groups, parts, words, x, scales, sums, zeros, results); break;
+template <class C, int MR, int STEPS, class Sums> INLINE void go_on(Sums& a, const uint8_t* panel, int64_t stride, const uint32_t* x) {
+  constexpr int NR = PANEL_BLOCKS;
+UNROLL(4)
+  for (int step = 0; step < STEPS; step++) {
+    Bytes v[NR];
+UNROLL(4)
+    for (int r = 0; r < NR; r++) v[r] = load_bytes(panel + r * stride + 64 * step);
+UNROLL(16)
+    for (int m = 0; m < MR; m++)
+UNROLL(4)
+      for (int r = 0; r < NR; r++) a[m][r] = C::dot(a[m][r], v[r], x[step * MR + m]);
+  }
+}
+
+// A panel times tile `index` of MR tokens, from words x and their factors on.
+template <class C, int MR, bool Halves>
+void tile(const Panel& panel, int64_t index, const uint32_t* x, const float* scales, const float* sums, float* results) {
+  constexpr int STEPS = 4;  // a part has at least four words; GCC copies every sum where the loop is not unrolled
+  const int64_t stride = panel.stride, words = panel.length;
+  const uint8_t* from = panel.weights;
+  float half[MR * PANEL_BLOCKS * BLOCK];
+  typename C::Sum a[MR][PANEL_BLOCKS];
+  Fold<C, MR> fold = {panel.factors, scales, sums, half, results, panel.zeros};
+  const auto ask = [&](int64_t g) __attribute__((always_inline)) {
+    for (int r = 0; r < PANEL_BLOCKS; r++)
+      for (int64_t i = 0; i < panel.ahead; i += 64) prefetch_far(panel.next[r] + (index * panel.groups + g) * panel.ahead + i);
+  };
+  const auto rest = [&]() __attribute__((always_inline)) {
+    go_on<C, MR, STEPS - 1>(a, from + 64, stride, x + MR);
+    for (int64_t k = STEPS; k < words; k += STEPS) go_on<C, MR, STEPS>(a, from + 64 * k, stride, x + k * MR);
+    from += 64 * words, x += words * MR;
+  };
+  const auto other_half = [&]() __attribute__((always_inline)) {
+    begin<C, MR, FIRST_HALF>(a, fold, from, stride, x);
+    fold.scales += MR, fold.sums += MR;
+    rest();
+  };
+  begin<C, MR, NONE>(a, fold, from, stride, x);
+  ask(0);
+  rest();
+  for (int64_t g = 1; g < panel.groups; g++) {
+    if constexpr (Halves) other_half();
+    begin<C, MR, Halves ? LAST_HALF : WHOLE>(a, fold, from, stride, x);
+    fold.factors += 32 * PANEL_BLOCKS, fold.scales += MR, fold.sums += MR;
+    ask(g);
+    rest();
+  }
+  if constexpr (Halves) other_half();
+UNROLL(4)
+  for (int r = 0; r < PANEL_BLOCKS; r++)
+UNROLL(16)
+    for (int m = 0; m < MR; m++) fold.template last<Halves>(m, r, a[m][r]);
+}
+
+template <class C, bool Halves>
+INLINE void any_tile(int64_t width, const Panel& panel, int64_t index, const uint32_t* x, const float* scales, const float* sums, float* results) {
+#define TOKENS(MR) case MR: if constexpr (MR <= TILE) return tile<C, MR, Halves>(panel, index, x, scales, sums, results); break;
   switch (width) {
     TOKENS(2) TOKENS(4) TOKENS(6) TOKENS(8) TOKENS(10) TOKENS(12)
   }
 #undef TOKENS
 }
 
-template <class C, class D> void decode_group(const Weight& w, D& codes, int64_t index, typename C::template Spread<D::BITS>& spread, int64_t far,
-                                              uint8_t* panel) {
+template <class C, class D>
+void decode_group(const Weight& w, D& codes, int64_t index, typename C::template Spread<D::BITS>& spread, uint8_t* panel) {
   codes.begin_group(zero_codes(w, index));
   if (!C::GROUPED) spread.group(scales_at(w, index), zeros_at<C>(w, index));
   for (int64_t k = 0; k < w.group; k += CHUNK) {
     Bytes q[4];
-    codes.template next<true>(q, far);
+    codes.template next<false>(q);
 UNROLL(4)
     for (int s = 0; s < 4; s++) {
       store_bytes(panel, spread.template word<0>(q[s]));
@@ -264,15 +318,12 @@ template <class C, class D>
 void many(const Job& job) {
   const Weight& w = job.out.w;
   const int64_t block = job.out.block;
-  uint8_t* panel = job.panel;
   constexpr int NR = PANEL_BLOCKS;
-  const int64_t last = ceil_div(w.rows, BLOCK) - 1, words = w.group / 4 * C::WORDS;
-  const int64_t parts = C::RANGES ? parts_of(w, INT8) : 1;
-  const int64_t at_once = PANEL_BYTES / (64 * NR * words);  // groups
+  const int64_t last = ceil_div(w.rows, BLOCK) - 1, words = w.group / 4 * C::WORDS, parts = C::RANGES ? parts_of(w, INT8) : 1;
+  const int64_t width = job.tiles[0].width;  // of every tile but the last
+  const int64_t panels = ceil_div(w.groups, PANEL_BYTES / (64 * NR * words)), at_once = ceil_div(w.groups, panels);  // groups
   constexpr bool AS_IT_IS = C::WORDS == 1 && !C::LESS && D::BITS == 8 && !D::SPARSE;  // codes that are what a panel holds
-  const int64_t stride = !AS_IT_IS ? PANEL_BYTES / NR : block < last ? w.groups * w.group * 16 : 0;
-  const int64_t far = at_once * w.group * 2 * D::BITS;  // bytes of a block's codes in a panel; of a sparse one, at most
-  float* factors = (float*)(panel + PANEL_BYTES);
+  float* factors = (float*)(job.panel + PANEL_BYTES);
   D codes[NR];
   typename C::template Spread<D::BITS> spread[NR];
   int64_t own[NR];
@@ -281,30 +332,38 @@ void many(const Job& job) {
     codes[r].open(w, own[r]);
     spread[r].open(w);
   }
+  Panel panel = {job.panel, PANEL_BYTES / NR, factors, 1, 0, !w.table, {}, 0};
+  if (AS_IT_IS) panel.stride = block < last ? w.groups * w.group * 16 : 0;
   for (int64_t g = 0; g < w.groups; g += at_once) {
     const int64_t groups = w.groups - g < at_once ? w.groups - g : at_once;
-    for (int64_t i = 0; i < groups; i++) {
-      for (int r = 0; r < NR; r++) {
+    const bool ends = g + groups == w.groups;
+    if (AS_IT_IS) panel.weights = codes[0].p;
+    for (int r = 0; r < NR; r++) {
+      for (int64_t i = 0; i < groups; i++) {
         const int64_t index = own[r] * w.groups + g + i;
-        if (!AS_IT_IS) decode_group<C, D>(w, codes[r], index, spread[r], far, panel + r * stride + i * words * 64);
+        if (!AS_IT_IS) decode_group<C, D>(w, codes[r], index, spread[r], job.panel + r * panel.stride + i * words * 64);
         if (!C::GROUPED) continue;
         const Floats scale = scales_at(w, index);
         store(factors + (i * 2 * NR + r) * BLOCK, scale);
         store(factors + (i * 2 * NR + NR + r) * BLOCK, mul(scale, zeros_at<C>(w, index)));
       }
+      if (AS_IT_IS) codes[r].p += groups * w.group * 16;
+      D other = codes[r];
+      if (ends) other.open(w, own[r] + NR < last ? own[r] + NR : last);
+      panel.next[r] = other.p;
     }
-    const uint8_t* from = panel;
-    if constexpr (AS_IT_IS) from = codes[0].p + g * w.group * 16;
+    panel.groups = C::GROUPED ? groups : 1, panel.length = C::GROUPED ? words / parts : groups * words;
+    panel.ahead = ceil_div(groups * w.group * 2 * D::BITS, 64 * job.count * panel.groups) * 64;
     for (int64_t t = 0; t < job.count; t++) {
       const Inputs& in = job.tiles[t];
-      const int64_t size = in.width * NR * BLOCK;
-      float* to = job.results + (groups < w.groups ? t * size : 0);
-      if (g == 0) memset(to, 0, (size_t)size * 4);
-      if (g + groups == w.groups) ask_for_results(job.out, t * in.width, in.width);
+      float* to = job.results + (groups < w.groups ? t * width * NR * BLOCK : 0);
+      if (g == 0) memset(to, 0, (size_t)(in.width * NR * BLOCK) * 4);
+      if (ends) ask_for_results(job.out, t * width, in.width);
       const uint32_t* x = in.words + g * words * in.width;
-      if constexpr (C::GROUPED) any_tile<C>(in.width, from, stride, factors, groups, parts, words / parts, x, in.scales + g * parts * in.width, in.sums + g * parts * in.width, !w.table, to);
-      else any_tile<C>(in.width, from, stride, factors, 1, 1, groups * words, x, nullptr, nullptr, false, to);
-      if (g + groups == w.groups) finish(job.out, t * in.width, in.width, to);
+      const float *scales = in.scales + g * parts * in.width, *sums = in.sums + g * parts * in.width;
+      if (C::RANGES && parts == 2) any_tile<C, C::RANGES>(in.width, panel, t, x, scales, sums, to);
+      else any_tile<C, false>(in.width, panel, t, x, scales, sums, to);
+      if (ends) finish(job.out, t * width, in.width, to);
     }
   }
 }

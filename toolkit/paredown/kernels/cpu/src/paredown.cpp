@@ -115,8 +115,9 @@ void multiply_tokens(const Engine& e, const Weight& w, const Call& call, int64_t
     const int64_t from = t * width, size = tokens - from < width ? tokens - from : width;
     float* row = (float*)own_scratch.take(up((size_t)padded * 4) * 2);
     uint32_t* packed = (uint32_t*)((uint8_t*)row + up((size_t)padded * 4));
-    e.prepare(w, call, first + from, size, width, row, packed, x + words * from, scales + ranges * from, sums + ranges * from, ranks + w.rank * from);
-    inputs[t] = {x + words * from, scales + ranges * from, sums + ranges * from, width};
+    const int64_t own = few ? width : (size + 1) / 2 * 2;
+    e.prepare(w, call, first + from, size, own, row, packed, x + words * from, scales + ranges * from, sums + ranges * from, ranks + w.rank * from);
+    inputs[t] = {x + words * from, scales + ranges * from, sums + ranges * from, own};
   });
 
   const int64_t step = few ? e.few_blocks : e.panel_blocks, blocks = ceil_div(w.rows, BLOCK);

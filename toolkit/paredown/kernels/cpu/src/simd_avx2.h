@@ -139,10 +139,9 @@ template <int J> inline Floats look_up(const Table& t, Bytes codes) {
 }
 #undef BOTH
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
-inline void prefetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
-inline void prefetch_to_write(const void* p) {  // as an instruction: GCC drops calls of a function that only asks for a line
-  asm volatile("prefetchw %0" : : "m"(*(const char*)p));
-}
+// As instructions: GCC drops calls of a function that only asks for a line.
+inline void prefetch_far(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*(const char*)p)); }
+inline void prefetch_to_write(const void* p) { asm volatile("prefetchw %0" : : "m"(*(const char*)p)); }
 
 }  // namespace PAREDOWN_ISA
 }  // namespace paredown

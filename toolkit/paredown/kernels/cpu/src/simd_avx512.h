@@ -71,10 +71,9 @@ template <int J> inline Floats look_up(const Table& t, Bytes codes) {  // the up
   return _mm512_permutexvar_ps(J ? _mm512_srli_epi32(codes, 8 * J) : codes, t);
 }
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
-inline void prefetch_far(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
-inline void prefetch_to_write(const void* p) {  // as an instruction: GCC drops calls of a function that only asks for a line
-  asm volatile("prefetchw %0" : : "m"(*(const char*)p));
-}
+// As instructions: GCC drops calls of a function that only asks for a line.
+inline void prefetch_far(const void* p) { asm volatile("prefetcht1 %0" : : "m"(*(const char*)p)); }
+inline void prefetch_to_write(const void* p) { asm volatile("prefetchw %0" : : "m"(*(const char*)p)); }
 
 // Codes as bf16: a look-up where 32 entries hold them, arithmetic beyond.
 using BfTable = __m512i;
