@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paredown.evaluation.observation import Observation
 from paredown.specs import Measurement, Metric, Plan, Split
 from paredown.tasks import Predictions, Scores, Task
+from paredown.tasks.base import row_losses, rows_at_once
 
 RESAMPLES = 2000
 """Bootstrap resamples of a metric's interval."""
@@ -82,6 +83,11 @@ def divergence(original: Tensor, compressed: Tensor) -> Tensor:
     Returns:
         [units], float64, at least 0.
     """
+    rows = rows_at_once(original)
+    return torch.cat([_divergence(p, q) for p, q in zip(original.split(rows), compressed.split(rows), strict=True)])
+
+
+def _divergence(original: Tensor, compressed: Tensor) -> Tensor:
     log_p, log_q = original.log_softmax(-1), compressed.log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1, dtype=torch.float64).clamp(min=0)
 
@@ -139,7 +145,7 @@ def _kl(total: Tensor, units: Tensor) -> tuple[float, float]:
 def _loss(predictions: Sequence[Predictions]) -> float | None:
     if not predictions or any(p.targets is None for p in predictions):
         return None
-    total = sum(float(nn.functional.cross_entropy(p.logits, p.targets, reduction="sum")) for p in predictions if p.targets is not None)
+    total = sum(float(row_losses(p.logits, p.targets).sum()) for p in predictions if p.targets is not None)
     return total / max(sum(len(p.logits) for p in predictions), 1)
 
 

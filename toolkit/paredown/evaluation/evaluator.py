@@ -59,6 +59,7 @@ class _Swap:
 
     forwards: Sequence[tuple[nn.Module, Callable[..., Any]]]
     contents: Sequence[tuple[nn.Parameter, Tensor]]
+    others: Sequence[nn.Parameter]
     casting: Sequence[nn.Module]
 
 
@@ -298,7 +299,8 @@ class Evaluator:
             stack.enter_context(self.variants.applied({layer.name: effective[layer.name] for layer in self._survey.fixed}))
             stack.enter_context(overridden(swap.forwards))
             if self.precision == "bfloat16":
-                stack.enter_context(in_bfloat16(self.model, swap.contents, swap.casting))
+                back = not self.task.takes_bfloat16
+                stack.enter_context(in_bfloat16(self.model, swap.contents, swap.others, swap.casting, cast_back=back))
             else:
                 stack.enter_context(holding(swap.contents))
             yield
@@ -324,7 +326,7 @@ class Evaluator:
 
     @functools.cached_property
     def _swap(self) -> _Swap:
-        free, low = self._survey.free, self.precision == "bfloat16"
+        free, fixed, low = self._survey.free, self._survey.fixed, self.precision == "bfloat16"
         forwards = computing(self.model, free, self._compute)
         contents = nothing(self.model, free, torch.bfloat16 if low else None)
         if low:
@@ -332,7 +334,8 @@ class Evaluator:
             others = [parameter for parameter in self.model.parameters() if parameter.is_floating_point() and id(parameter) not in ours]
             contents += [(parameter, parameter.data.to(torch.bfloat16)) for parameter in others]
         replaced = {module for module, _ in forwards}
-        return _Swap(forwards, contents, [module for module in casting_modules(self.model) if module not in replaced])
+        cast = [parameter for layer in fixed for parameter in parameters_of(self.model, layer)]
+        return _Swap(forwards, contents, cast, [module for module in casting_modules(self.model) if module not in replaced])
 
 
 def _identity(predictions: Predictions) -> bytes:

@@ -95,24 +95,32 @@ def modules_of(model: nn.Module, layer: LayerRef) -> list[nn.Module]:
 
 
 @contextmanager
-def in_bfloat16(model: nn.Module, contents: Sequence[tuple[nn.Parameter, Tensor]], casting: Sequence[nn.Module]) -> Iterator[None]:
-    """Within it, a model's parameters are in bfloat16; it takes and returns float32.
+def in_bfloat16(
+    model: nn.Module,
+    contents: Sequence[tuple[nn.Parameter, Tensor]],
+    others: Sequence[nn.Parameter],
+    casting: Sequence[nn.Module],
+    *,
+    cast_back: bool,
+) -> Iterator[None]:
+    """Within it, a model's parameters are in bfloat16.
 
     Args:
         model: The model.
-        contents: What most parameters hold; the others are cast on entering.
+        contents: What most parameters hold.
+        others: Parameters that are cast as they are on entering.
         casting: Modules whose kernels want inputs and weights of one type.
+        cast_back: Whether it returns float32.
 
     Yields:
         Nothing.
     """
-    known = {id(parameter) for parameter, _ in contents}
-    others = [p for p in model.parameters() if p.is_floating_point() and p.dtype != torch.bfloat16 and id(p) not in known]
     handles: list[RemovableHandle] = []
     try:
         handles += [module.register_forward_pre_hook(_cast_first) for module in casting]
         handles.append(model.register_forward_pre_hook(_cast_all, with_kwargs=True))
-        handles.append(model.register_forward_hook(_cast_back))
+        if cast_back:
+            handles.append(model.register_forward_hook(_cast_back))
         with holding([*contents, *((parameter, parameter.data.to(torch.bfloat16)) for parameter in others)]):
             yield
     finally:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from paredown.evaluation.comparison import sample_divergences
 from paredown.evaluation.observation import Observation
 from paredown.outcomes import Outcomes
 from paredown.tasks import Predictions
+from paredown.tasks.base import row_losses
 
 
 def outcomes(
@@ -61,5 +62,5 @@ def _most_likely(made: Predictions) -> tuple[Tensor, Tensor]:
 
 def _losses(made: Predictions, targets: Tensor, size: int) -> Tensor:
     """Summed over the units of each sample, [samples]."""
-    each = nn.functional.cross_entropy(made.logits, targets, reduction="none").double()
+    each = row_losses(made.logits, targets).double()
     return torch.zeros(size, dtype=torch.float64).index_add_(0, made.sample, each)

@@ -64,7 +64,8 @@ class Blocks:
         Args:
             before: A run over the same batch; None where there is none.
             cut: How many calls give back its outputs: nothing that they depend on may differ.
-            admits: Asked whether an output of so many bytes is recorded; after the first that is not, none is. None records none.
+            admits: Asked whether an output of so many bytes is recorded; after the first that is not, none is. None records none, and does not look
+                whether the blocks carry state.
 
         Yields:
             The record; complete on leaving.
@@ -86,7 +87,8 @@ class Blocks:
                 output = before.outputs[place]
             else:
                 output = original(*arguments, **named)
-                recorded.refused = recorded.refused or _state(path, (arguments, named, output))
+                if admits is not None:
+                    recorded.refused = recorded.refused or _state(path, (arguments, named, output))
             full = full or admits is None or not admits(sum(leaf.nbytes for leaf in tree_iter(output) if isinstance(leaf, Tensor)))
             if not full:
                 recorded.outputs.append(output if place < cut else _copied(output))

@@ -71,7 +71,7 @@ def survey(model: nn.Module, layers: Sequence[LayerRef], blocks: Blocks, run: Ca
             for module in modules_of(model, layer):
                 stack.callback(module.register_forward_pre_hook(entering(layer.name)).remove)
                 stack.callback(module.register_forward_hook(lambda *_: inside.clear()).remove)
-        recorded = stack.enter_context(blocks.running())
+        recorded = stack.enter_context(blocks.running(admits=lambda _: False))
         stack.enter_context(Reads())
         run()
     free = tuple(layer for layer in layers if layer.name not in elsewhere and replaceable(model, layer))

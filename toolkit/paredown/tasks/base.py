@@ -83,6 +83,7 @@ class Task(ABC):
         metric: Name of the metric, such as ``accuracy``; it is a fraction where it is a share or a rate.
         higher_is_better: Direction of the metric.
         offers_probabilities: Whether `predictions` works; where not, `loss` is what is differentiated.
+        takes_bfloat16: Whether `predictions` takes a model's outputs in bfloat16; for other tasks they are cast to float32 before.
         default_samples: Samples of each split that `batches` takes where no limit is given.
     """
 
@@ -92,6 +93,7 @@ class Task(ABC):
     metric: str
     higher_is_better: bool
     offers_probabilities: bool
+    takes_bfloat16: bool = False
     default_samples: Mapping[Split, int]
 
     @abstractmethod
@@ -201,7 +203,7 @@ def _where(mask: Tensor, logits: Tensor) -> Tensor:
     places = mask[0].nonzero().flatten()
     alike = len(places) > 0 and bool((mask == mask[0]).all())
     if alike and int(places[-1] - places[0]) + 1 == len(places):
-        return logits[:, int(places[0]) : int(places[-1]) + 1].flatten(0, 1)
+        return logits[:, int(places[0]) : int(places[-1]) + 1].float().flatten(0, 1)
     return logits[mask]
 
 
@@ -226,8 +228,20 @@ def cross_entropy(predictions: Predictions, batch: Batch) -> Tensor:
         ParedownError: If there are no targets.
     """
     targets = require(predictions.targets, batch, "the loss")
-    each = nn.functional.cross_entropy(predictions.logits, targets, reduction="none")
+    each = row_losses(predictions.logits, targets)
     return each.new_zeros(len(batch.ids)).index_add(0, predictions.sample, each)
+
+
+def row_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in nats of each row, [units]; a few rows at once, so that those of a whole vocabulary stay in the caches."""
+    rows = rows_at_once(logits)
+    pairs = zip(logits.split(rows), targets.split(rows), strict=True)
+    return torch.cat([nn.functional.cross_entropy(some, right, reduction="none") for some, right in pairs])
+
+
+def rows_at_once(logits: Tensor) -> int:
+    """How many rows [units, classes] to work on at once: a million numbers, or one row."""
+    return max(1, 2**20 // max(1, logits.shape[-1]))
 
 
 def require(targets: Tensor | None, batch: Batch, what: str) -> Tensor:

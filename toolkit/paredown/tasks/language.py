@@ -61,6 +61,7 @@ class LanguageModelling(Task):
     metric = "perplexity"
     higher_is_better = False
     offers_probabilities = True
+    takes_bfloat16 = True
 
     def __init__(
         self,
