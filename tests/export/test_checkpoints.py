@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 
@@ -441,6 +442,19 @@ def test_a_broken_folder_is_refused(broken, model, layers, plan, tmp_path):
     (folder / broken).write_bytes(b"{")
     with pytest.raises(ParedownError, match="expected"):
         native.load(folder)
+
+
+def test_weights_with_one_wrong_bit_are_refused_by_their_digest(model, layers, plan, tmp_path):
+    folder = native.write(loaded(model), layers, plan, tmp_path / "out")
+    data = bytearray((folder / native.WEIGHTS).read_bytes())
+    written = hashlib.sha256(data).hexdigest()
+    assert (folder / native.DIGEST).read_text() == f"{written}  {native.WEIGHTS}\n"
+    data[-1] ^= 1
+    (folder / native.WEIGHTS).write_bytes(data)
+    with pytest.raises(ParedownError, match=f"SHA-256 {written[:16]} .*, got {hashlib.sha256(data).hexdigest()[:16]}: the file is damaged"):
+        native.load(folder)
+    (folder / native.DIGEST).unlink()  # as an earlier version wrote it
+    native.load(folder)
 
 
 def test_a_plan_that_is_not_the_files_is_refused(model, layers, plan, tmp_path):

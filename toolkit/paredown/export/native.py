@@ -8,6 +8,7 @@ not understand.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,10 +31,12 @@ from paredown.packed_modules import PackedWeight, packed_module
 from paredown.specs import KEEP, LayerRef, Plan, Scheme
 
 WEIGHTS = "paredown.safetensors"
+DIGEST = f"{WEIGHTS}.sha256"
+"""SHA-256 of the weights' file, as ``sha256sum -c`` reads it."""
 
 
 def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: str | Path, kept: Kept | None = None) -> Path:
-    """Write the checkpoint, load it again, and compare the tensors that are not compressed.
+    """Write the checkpoint and the digest of its weights, load it again, and compare the tensors that are not compressed.
 
     Args:
         loaded: The uncompressed model.
@@ -43,11 +46,16 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         kept: Weights that were compressed before, for schemes that need calibration.
 
     Returns:
-        The folder: config, weights, processor and plan. Load it with `load`.
+        The folder: config, weights, their digest, processor and plan. Load it with `load`.
 
     Raises:
         ParedownError: If the plan is for another model, a layer can't be compressed, or the place can't be written to.
     """
+
+    def check(written: Path) -> None:
+        (written / DIGEST).write_text(f"{_digest(written / WEIGHTS)}  {WEIGHTS}\n", encoding="utf-8")
+        _check(load(written), loaded, layers, plan)
+
     return write_folder(
         loaded,
         layers,
@@ -55,7 +63,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         folder,
         weights=WEIGHTS,
         config=dict,
-        check=lambda written: _check(load(written), loaded, layers, plan),
+        check=check,
         kept=kept,
     )
 
@@ -85,7 +93,8 @@ def load(folder: str | Path) -> nn.Module:
         The model; its packed modules compute with the exactly dequantized weights.
 
     Raises:
-        ParedownError: If the folder is no such checkpoint, is of a newer schema, or its tensors are not those of the model.
+        ParedownError: If the folder is no such checkpoint, is of a newer schema, its weights' digest is not the one that lies beside
+            them (earlier versions wrote none), or its tensors are not those of the model.
     """
     folder = Path(folder).expanduser()
     plan = load_plan(folder)
@@ -123,10 +132,20 @@ def _empty_model(folder: Path) -> nn.Module:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
+        said = path.with_name(DIGEST).read_text(encoding="utf-8").split()[:1] if path.with_name(DIGEST).exists() else []
+        if said and said != [found := _digest(path)]:
+            raise ParedownError(
+                f"expected the weights in {path} to have the SHA-256 {said[0][:16]} of {DIGEST}, got {found[:16]}: the file is damaged; copy it again, or export it again"
+            )
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file is no mapping)
     except (OSError, SafetensorError) as error:
         raise ParedownError(f"expected the weights of a checkpoint in {path}, but they can't be read: {error}; export it again") from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _holders(model: nn.Module) -> dict[str, list[str]]:
