@@ -21,6 +21,7 @@ import fake_profiles
 from paredown.outcomes import Outcomes
 from paredown.record import Record
 from paredown.search import Problem, allocate
+from paredown.sizes import layer_bytes
 from paredown.specs import (
     KEEP,
     Candidate,
@@ -89,6 +90,10 @@ def candidates(layer: LayerRef, index: int, schemes: Sequence[str] = SCHEMES, *,
     """Sparsity costs what 1.5 bits do, a solver gains 0.3 bits, a correction of rank 16 0.5. 3 bits are slower than 4."""
     result = []
     for scheme in map(Scheme.parse, schemes):
+        if scheme == KEEP:
+            seconds = 5e-11 * layer.parameters if timed else None
+            result.append(Candidate(layer.name, KEEP, KEEP, layer_bytes(layer, KEEP), 0.0, 0.0, 0.0, seconds_per_token=seconds))
+            continue
         assert scheme.weight is not None
         rank = scheme.low_rank.rank if scheme.low_rank else 0
         width = scheme.nominal_bits + 24 / 64

@@ -31,10 +31,10 @@ LINES = 200
 
 
 class StreamingStudy(FakeStudy):
-    """Bits, sparsity and rank, timed; `most` plans at the most, one measured every `pause_each` seconds."""
+    """Bits, sparsity and rank, and what is kept as shipped, timed; `most` plans at the most, one measured every `pause_each` seconds."""
 
     def __init__(self, folder: str | Path, *, most: int, pause_each: float) -> None:
-        super().__init__(folder, schemes=RICH, timed=True, pause_each=pause_each)
+        super().__init__(folder, schemes=(*RICH, "keep"), timed=True, pause_each=pause_each)
         self.most = most
 
     def steps(self) -> Iterator[None]:

@@ -4,7 +4,8 @@ Plans are measured several times a second while random gestures (`gestures`) are
 on Python's state and on the screen in time: else it is lost. Once a minute, at rest, memory is read after a forced collection: of the
 page (JavaScript's heap, nodes, listeners) and of the process that Python runs in (resident bytes, blocks of its allocator). What is known
 stops growing when `MOST` plans were measured, which is before `WARM`; from then on they are measured again. Fails where a gesture was
-lost, the console had an error, or memory grew by 5 % or more between the first and the last three readings after `WARM` minutes.
+lost, the console had an error, or memory grew by 5 % or more between the first and the last three readings after `WARM` minutes. Of the
+page that is what the heap holds without machine code: as long as V8 finds something to optimise, code is most of what the heap grows by.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from playwright.sync_api import Page
+import numpy as np
+from playwright.sync_api import CDPSession, Page
 
 from browser.gestures import GESTURES, one_gesture
 from browser.labdrive import Lab, Watch, browser, command, eventually, free_port, open_notebook, peek, wait_cells, write_notebook
@@ -147,18 +149,31 @@ def rest(one: Person) -> None:
     time.sleep(1)
 
 
-def reading(one: Person) -> dict[str, float]:
-    """Memory of page and process, after collections."""
+def data_of_page(session: CDPSession) -> float:
+    """Bytes of all that the page's heap holds but machine code; some seconds of work."""
+    chunks: list[str] = []
+    session.on("HeapProfiler.addHeapSnapshotChunk", lambda event: chunks.append(event["chunk"]))
+    session.send("HeapProfiler.takeHeapSnapshot", {"reportProgress": False})
+    found = json.loads("".join(chunks))
+    fields, kinds = (found["snapshot"]["meta"][key] for key in ("node_fields", "node_types"))
+    nodes = np.array(found["nodes"]).reshape(-1, len(fields))
+    code = nodes[:, fields.index("type")] == kinds[fields.index("type")].index("code")
+    return float(nodes[~code, fields.index("self_size")].sum())
+
+
+def reading(one: Person, counted: bool) -> dict[str, float]:
+    """Memory of page and process, after collections; the page's data only where that is counted."""
     rest(one)
     session = one.page.context.new_cdp_session(one.page)
     for _ in range(3):
         session.send("HeapProfiler.collectGarbage")
     used = session.send("Runtime.getHeapUsage")["usedSize"]
-    counted = session.send("Memory.getDOMCounters")
+    dom = session.send("Memory.getDOMCounters")
+    data = {"data": data_of_page(session) / 1e6} if counted else {}
     session.detach()
     python, own = one.python(), one.ask("memory()")
-    return {
-        "heap": used / 1e6, "nodes": counted["nodes"], "listeners": counted["jsEventListeners"], "resident": own["resident"] / 1e6, "blocks": own["blocks"] / 1e3,
+    return data | {
+        "heap": used / 1e6, "nodes": dom["nodes"], "listeners": dom["jsEventListeners"], "resident": own["resident"] / 1e6, "blocks": own["blocks"] / 1e3,
         "plans": python["plans"], "events": python["events"], "draws": one.screen()["draws"],
     }  # fmt: skip
 
@@ -182,23 +197,24 @@ class Stalls:
 
 def growth(readings: list[dict[str, float]], key: str, warm: int) -> float | None:
     """Share by which the median of the last three is above that of the first three after the warm-up; None for too few readings."""
-    counted = [one[key] for one in readings if one["minute"] > warm]
+    counted = [one[key] for one in readings if one["minute"] > warm and key in one]
     if len(counted) < 6:
         return None
     first, last = statistics.median(counted[:3]), statistics.median(counted[-3:])
     return last / first - 1
 
 
-def ran(one: Person, seconds: float, told: Callable[[str], None], watch: Watch) -> tuple[list[str], list[dict[str, float]]]:
+def ran(one: Person, minutes: float, warm: int, told: Callable[[str], None], watch: Watch) -> tuple[list[str], list[dict[str, float]]]:
     """Gestures for so long; what was lost, and the readings of each minute."""
     lost: list[str] = []
     readings: list[dict[str, float]] = []
     kinds, weights = list(GESTURES), list(GESTURES.values())
     one.ask(FULL)
     began, made, due, stalls = time.monotonic(), 0, 60.0, Stalls()
-    while (now := time.monotonic() - began) < seconds:
+    while (now := time.monotonic() - began) < 60 * minutes + 5:
         if now >= due:
-            readings.append(reading(one) | {"minute": now / 60})
+            counted = warm < now / 60 <= warm + 3 or now / 60 > minutes - 2.5
+            readings.append(reading(one, counted) | {"minute": now / 60})
             told(line(made, len(lost), watch, readings[-1]))
             due = 60 * (now // 60 + 1)
         gesture = one.draw.choices(kinds, weights)[0]
@@ -228,7 +244,21 @@ def recover(one: Person) -> None:
         time.sleep(2)  # Escape empties the selection
 
 
-HEADS = ("minute", "gestures", "lost", "console", "heap MB", "nodes", "listeners", "resident MB", "blocks k", "plans", "events", "draws")
+HEADS = (
+    "minute",
+    "gestures",
+    "lost",
+    "console",
+    "data MB",
+    "heap MB",
+    "nodes",
+    "listeners",
+    "resident MB",
+    "blocks k",
+    "plans",
+    "events",
+    "draws",
+)
 
 
 def line(made: int, lost: int, watch: Watch, read: dict[str, float]) -> str:
@@ -237,6 +267,7 @@ def line(made: int, lost: int, watch: Watch, read: dict[str, float]) -> str:
         made,
         lost,
         len(watch.errors),
+        f"{read['data']:.2f}" if "data" in read else "",
         f"{read['heap']:.2f}",
         *(f"{read[key]:.0f}" for key in ("nodes", "listeners")),
         f"{read['resident']:.1f}",
@@ -257,7 +288,7 @@ def summary(one: Person, lost: list[str], readings: list[dict[str, float]], watc
     for name, taken in sorted(one.took.items(), key=lambda item: -max(item[1]))[:8]:
         print(f"  {name}: {len(taken)}, median {1e3 * statistics.median(taken):.0f} ms, longest {1e3 * max(taken):.0f} ms")
     failures = [f"{len(lost)} gestures lost"] * bool(lost)
-    for key in ("heap", "nodes", "listeners", "resident", "blocks"):
+    for key in ("data", "nodes", "listeners", "resident", "blocks"):
         share = growth(readings, key, warm)
         if share is not None:
             print(f"growth of {key} after minute {warm}: {100 * share:+.1f} %")
@@ -279,7 +310,7 @@ def main() -> int:
         one = Person(page, ask, random.Random(arguments.seed))
         page.set_default_timeout(1e3 * WITHIN)
         print(f"{arguments.host}, seed {arguments.seed}\n| {' | '.join(HEADS)} |\n|{' ---: |' * len(HEADS)}", flush=True)
-        lost, readings = ran(one, 60 * arguments.minutes + 5, lambda words: print(words, flush=True), watch)
+        lost, readings = ran(one, arguments.minutes, arguments.warm, lambda words: print(words, flush=True), watch)
         return bool(summary(one, lost, readings, watch, arguments.warm))
 
 
