@@ -13,9 +13,10 @@ from paredown.search.paired import Difference, difference
 from paredown.search.pairwise import allocate_pairs
 from paredown.search.problem import Objective, Prediction, Problem
 from paredown.search.ranks import Agreement, agreement_table, rank_agreement
-from paredown.search.refinement import Improvement, Refinement, Request
+from paredown.search.refinement import Refinement
 from paredown.search.resources import Resource, bit_operations
 from paredown.search.sensitivities import Sensitivity
+from paredown.search.trials import Improvement, Request
 from paredown.specs import Score
 
 __all__ = [

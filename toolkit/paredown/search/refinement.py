@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -34,9 +34,8 @@ from paredown.search.proposals import Origin, Proposal, around, selected
 from paredown.search.resources import Resource
 from paredown.search.sampling import estimates
 from paredown.search.surrogate import Surrogate, fitted, predictions
+from paredown.search.trials import Choices, Improvement, Request, Trial
 from paredown.specs import KEEP, Scheme
-
-Choices = tuple[int, ...]
 
 SHARES = (1 / 4, 1 / 2, 1.0)
 """Share of the samples that the plans of a round have run on after each part of it."""
@@ -62,64 +61,6 @@ STARTS: tuple[Objective, ...] = (
     "measured_loss",
 )
 """Whose optima a search begins with, and which may be the surrogate's prior; all but the first two where they are at hand."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A plan to run on some of the samples.
-
-    Attributes:
-        choices: Place of each group's choice in the search's problem.
-        schemes: The same by layer, as asked.
-        origin: Where it comes from.
-        budget: What it is meant for.
-        start: The first sample, in the search's own order (`Refinement.order`).
-        stop: The one after the last.
-    """
-
-    choices: Choices
-    schemes: Mapping[str, Scheme]
-    origin: Origin
-    budget: float
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True, slots=True)
-class Improvement:
-    """A plan that is believed to be better than all before it at a budget.
-
-    Attributes:
-        request: The plan.
-        budget: The budget.
-        before: The best one until then; None for the first.
-        loss: Its loss on other samples, as believed by now.
-        gain: What it has less than that one, as believed by now; infinite for the first.
-        expected: The loss that the surrogate expected; None where it was not asked.
-    """
-
-    request: Request
-    budget: float
-    before: Choices | None
-    loss: float
-    gain: float
-    expected: float | None
-
-
-@dataclass(eq=False, slots=True)
-class _Trial:
-    """What is known of a plan, and what was asked."""
-
-    request: Request
-    expected: float | None = None
-    losses: dict[int, np.ndarray] = field(default_factory=dict)  # by first sample
-
-    @property
-    def seen(self) -> int:
-        return sum(map(len, self.losses.values()))
-
-    def all(self) -> np.ndarray:
-        return np.concatenate([self.losses[start] for start in sorted(self.losses)])
 
 
 class Refinement:
@@ -186,7 +127,7 @@ class Refinement:
         self._amounts = np.concatenate(self.problem.amounts(resource)).astype(float)
         self._fixed = self.problem.fixed(resource)
         self._means, self._relative_sd = predictions(self.problem, STARTS)
-        self._trials: dict[Choices, _Trial] = {}
+        self._trials: dict[Choices, Trial] = {}
         self._asked: dict[tuple[Choices, int], Request] = {}
         self._dropped: set[Choices] = set()
         self._uniform: set[Choices] = set()
@@ -381,7 +322,7 @@ class Refinement:
 
     def _add(self, choices: Choices, origin: Origin, budget: float, expected: float | None) -> None:
         request = Request(choices, self.problem.decide(choices), origin, budget, 0, len(self._units))
-        self._trials[choices] = _Trial(request, expected)
+        self._trials[choices] = Trial(request, expected)
 
     def _request(self, choices: Choices, stop: int) -> None:
         trial = self._trials[choices]

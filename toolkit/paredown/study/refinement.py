@@ -11,7 +11,8 @@ from paredown.errors import ParedownError
 from paredown.evaluation.search_split import cut
 from paredown.search import Problem
 from paredown.search.paired import FEW
-from paredown.search.refinement import Improvement, Refinement, Request
+from paredown.search.refinement import Refinement
+from paredown.search.trials import Improvement, Request
 from paredown.specs import Plan, Priority, Trial
 from paredown.study import steps
 from paredown.study.bench import PlanExecutor
