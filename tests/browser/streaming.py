@@ -13,6 +13,7 @@ import json
 import random
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from fake_study import RICH, FakeStudy, measurement
 from paredown.specs import Scheme
 from paredown_widgets import layer
+from paredown_widgets.controls import StudyLike
 from paredown_widgets.handlers import handle
 from paredown_widgets.model import ExplorerModel
 from paredown_widgets.run import state_of
@@ -67,10 +69,16 @@ class StreamingStudy(FakeStudy):
             yield
 
 
-def the_model() -> ExplorerModel:
-    """The explorer of this process; there is one window."""
-    (found,) = (thing for thing in gc.get_objects() if type(thing) is ExplorerModel)
-    return found
+def made_from_now_on() -> weakref.WeakSet[ExplorerModel]:
+    """The explorers of this process. Not found among all objects, where a tuple that another thread is making would break in its hands."""
+    made, begin = weakref.WeakSet(), ExplorerModel.__init__
+
+    def remembered(self: ExplorerModel, study: StudyLike, *, offline: bool = False) -> None:
+        begin(self, study, offline=offline)
+        made.add(self)
+
+    ExplorerModel.__init__ = remembered
+    return made
 
 
 def seen(model: ExplorerModel) -> dict[str, Any]:
@@ -130,10 +138,10 @@ def memory() -> dict[str, int]:
 def main(folder: str, port: int, most: int, pause_each: float) -> None:
     from paredown_widgets import serve
 
-    study = StreamingStudy(folder, most=most, pause_each=pause_each)
+    study, models = StreamingStudy(folder, most=most, pause_each=pause_each), made_from_now_on()
 
     def answer() -> None:
-        known: dict[str, Any] = {"study": study, "the_model": the_model, "seen": seen, "memory": memory, "handle": handle}
+        known: dict[str, Any] = {"study": study, "models": models, "seen": seen, "memory": memory, "handle": handle}
         for line in sys.stdin:
             try:
                 said = {"value": eval(line, known)}  # a question of the test that started this process

@@ -77,7 +77,7 @@ def panel(folder: Path, most: int, chromium: str) -> Iterator[tuple[Page, Ask, W
             eventually(lambda: _listens(port), 120)
             page.goto(f"http://127.0.0.1:{port}/", timeout=120_000)
             page.locator("[data-chart=front][data-draws]").wait_for(timeout=60_000)
-            ask("globals().update(model=the_model())")
+            ask("globals().update(model=next(iter(models)))")
             yield page, ask, watch
     finally:
         process.terminate()
