@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from browser.rich import Rich
+from browser.answered import Rich
 from fake_study import FakeStudy, filled
 from paredown.specs import Shown
 from paredown.tasks.showing import png, wav

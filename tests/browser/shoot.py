@@ -12,9 +12,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from browser import state as states
+from browser.answered import Rich, refined_study, rich_study
 from browser.compared import Compared, as_pictures, as_sounds, compared_study
 from browser.harness import View, launched
-from browser.rich import Rich, refined_study, rich_study
 
 OUT = Path(__file__).parents[2] / ".screenshots"
 DARK = {"ground": "#111418", "ink": "#eee"}

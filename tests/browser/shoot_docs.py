@@ -19,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
-sys.path[:1] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]  # in place of this folder, whose rich.py would hide the package of that name
+sys.path[:1] = [str(ROOT / "benchmarks"), str(ROOT / "tests")]
 FLAGS = import_module("browser.harness").FLAGS
 served = import_module("explorer").served
 WIDTH, MARGIN, SCALE = 1280, 12, 1.5

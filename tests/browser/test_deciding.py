@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from browser.answered import Rich, refined_study, rich_study
 from browser.harness import View
-from browser.rich import Rich, refined_study, rich_study
 from fake_study import RICH, FakeStudy
 
 pytestmark = pytest.mark.browser

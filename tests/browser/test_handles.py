@@ -9,12 +9,10 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from browser import state as states
+from browser.answered import FC1, OUT, Rich, rich_study
 from browser.harness import View
-from browser.rich import Rich, rich_study
 
 pytestmark = pytest.mark.browser
-OUT, FC1 = 4, 5
-"""Places of Block 0 o and fc1 among the layers."""
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def rich(folder: Path, view: View) -> Rich:
-    made = Rich(rich_study(folder))
-    made.do("scheme", layers=made.names, scheme="int4g64")
-    made.do("select", layers=[made.names[OUT]], mode="replace")
-    view.mount(made.state())
-    view.drawn("front")
-    view.forget()
-    return made
+    return Rich.at_four_bits(rich_study(folder), view)
 
 
 def shown(view: View, handle: str) -> str:

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
+from browser.answered import FC1, FC2, OUT, K, Rich, rich_study
 from browser.harness import View
-from browser.rich import Rich, rich_study
 
 pytestmark = pytest.mark.browser
-Q, K, V, OUT, FC1, FC2 = range(1, 7)
-"""Places of the layers of Block 0."""
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def rich(folder: Path, view: View) -> Rich:
-    made = Rich(rich_study(folder, blocks=2))
-    made.do("scheme", layers=made.names, scheme="int4g64")
-    made.do("select", layers=[made.names[OUT]], mode="replace")
-    view.mount(made.state())
-    view.drawn("front")
-    view.forget()
-    return made
+    return Rich.at_four_bits(rich_study(folder, blocks=2), view)
 
 
 def answer(rich: Rich, view: View) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from browser.answered import Rich, refined_study
 from browser.harness import View
-from browser.rich import Rich, refined_study
 from fake_study import FakeStudy
 
 pytestmark = pytest.mark.browser

@@ -16,6 +16,9 @@ EDITS: dict[int, tuple[str, Any]] = {
     1: ("sparsity", "2:4"), 4: ("rank", 16), 5: ("rank", 32), 10: ("sparsity", "50%"), 13: ("sparsity", "2:4"), 17: ("sparsity", "2:4"), 22: ("rank", 16),
 }  # fmt: skip
 
+Q, K, V, OUT, FC1, FC2 = range(1, 7)
+"""Places of the layers of Block 0 among all."""
+
 
 def rich_study(folder: Path, blocks: int = 6) -> FakeStudy:
     """A study that is over, written to the folder unless it is there."""
@@ -65,6 +68,17 @@ class Rich:
         self.seen = len(sent)
         for trait in ("plan", "summary", "what_if", *more):
             view.set(trait, snapshot(self.model)[trait])
+
+    @classmethod
+    def at_four_bits(cls, study: FakeStudy, view: View) -> Rich:
+        """A page that shows all layers at 4 bits, Block 0 o selected."""
+        made = cls(study)
+        made.do("scheme", layers=made.names, scheme="int4g64")
+        made.do("select", layers=[made.names[OUT]], mode="replace")
+        view.mount(made.state())
+        view.drawn("front")
+        view.forget()
+        return made
 
     def scheme(self, index: int) -> str:
         return str(self.model.editor.schemes[self.names[index]])
