@@ -8,7 +8,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,21 @@ def _plain(value: Any) -> list[Tensor]:
     return [value.int_repr()] if value.is_quantized else [value]
 
 
-def ours(model: nn.Module, bits: int, precision: str, dtype: torch.dtype) -> Contestant:
-    """Weights rounded to nearest. Tables of embeddings have 8 bits, but where a decoder's head multiplies with one: then those of the rest."""
+def ours(model: nn.Module, bits: int, precision: str, dtype: torch.dtype, *, float_lookups: bool = False) -> Contestant:
+    """Weights rounded to nearest. Tables of embeddings have 8 bits, but where a decoder's head multiplies with one: then those of the rest.
+
+    With ``float_lookups`` the head has a copy of its own, and the table that is looked up in stays as it is, as rivals have them.
+    """
     packed = copy.deepcopy(model).eval()
     layers = find_layers(packed)
+    if float_lookups:
+        table = next((layer for layer in layers if layer.kind == "embedding" and layer.tied_to), None)
+        if table is None:
+            raise MissingError("its head has a weight of its own")
+        head = replace(table, name=table.tied_to[0], kind="linear", tied_to=())
+        module = packed.get_submodule(head.name)
+        module.weight = nn.Parameter(module.weight.detach().clone(), requires_grad=False)
+        layers = (*(layer for layer in layers if layer.kind != "embedding"), head)
     chosen = {layer.name: Scheme.parse(f"int{bits if layer.kind != 'embedding' or layer.tied_to else 8}g{GROUP}") for layer in layers}
     compress_(packed, layers, chosen)
     run_on_kernels_(packed, precision)  # type: ignore[arg-type]
@@ -209,6 +220,7 @@ OURS: dict[str, Build] = {
     "W4A8": _of_model(ours, 4, "int8", torch.float32),
     "W4A8, rest in bfloat16": _of_model(ours, 4, "int8", torch.bfloat16),
     "W4A16, rest in bfloat16": _of_model(ours, 4, "bf16", torch.bfloat16),
+    "W4A8, lookups in float32": lambda model, _example: ours(model, 4, "int8", torch.float32, float_lookups=True),
 }
 TORCH: dict[str, Build] = {
     "torch float32": _of_model(in_dtype, torch.float32),
@@ -227,7 +239,7 @@ def built(name: str, model: nn.Module, example: Inputs) -> Contestant | str:
             made = ALL[name](model, example)
             made.run(example)
     except Exception as error:  # whatever a rival says about a model that it can't take
-        if name in OURS:
+        if name in OURS and not isinstance(error, MissingError):
             raise
         return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
     return made
