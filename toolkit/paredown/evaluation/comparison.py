@@ -145,7 +145,7 @@ def _kl(total: Tensor, units: Tensor) -> tuple[float, float]:
 def _loss(predictions: Sequence[Predictions]) -> float | None:
     if not predictions or any(p.targets is None for p in predictions):
         return None
-    total = sum(float(row_losses(p.logits, p.targets).sum()) for p in predictions if p.targets is not None)
+    total = sum(float(row_losses(p.logits, p.targets).sum(dtype=torch.float64)) for p in predictions if p.targets is not None)
     return total / max(sum(len(p.logits) for p in predictions), 1)
 
 
