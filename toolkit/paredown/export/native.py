@@ -52,7 +52,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         ParedownError: If the plan is for another model, a layer can't be compressed, or the place can't be written to.
     """
 
-    def check(written: Path) -> None:
+    def sealed(written: Path) -> None:
         (written / DIGEST).write_text(f"{_digest(written / WEIGHTS)}  {WEIGHTS}\n", encoding="utf-8")
         _check(load(written), loaded, layers, plan)
 
@@ -63,7 +63,7 @@ def write(loaded: LoadedModel, layers: Sequence[LayerRef], plan: Plan, folder: s
         folder,
         weights=WEIGHTS,
         config=dict,
-        check=check,
+        check=sealed,
         kept=kept,
     )
 
@@ -132,11 +132,13 @@ def _empty_model(folder: Path) -> nn.Module:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        said = path.with_name(DIGEST).read_text(encoding="utf-8").split()[:1] if path.with_name(DIGEST).exists() else []
-        if said and said != [found := _digest(path)]:
-            raise ParedownError(
-                f"expected the weights in {path} to have the SHA-256 {said[0][:16]} of {DIGEST}, got {found[:16]}: the file is damaged; copy it again, or export it again"
-            )
+        beside = path.with_name(DIGEST)
+        if beside.exists():
+            said, found = beside.read_text(encoding="utf-8", errors="replace")[:64], _digest(path)
+            if said != found:
+                raise ParedownError(
+                    f"expected the weights in {path} to have the SHA-256 {said[:16]!r} of {DIGEST}, got {found[:16]!r}: the file is damaged; copy both again, or export it again"
+                )
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file is no mapping)
     except (OSError, SafetensorError) as error:
