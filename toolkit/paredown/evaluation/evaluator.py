@@ -55,11 +55,18 @@ class _Run:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Swap:
-    """What is put in place while plans are evaluated."""
+    """What is put in place while plans are evaluated.
+
+    Attributes:
+        forwards: Modules whose layers compute with a variant, and how.
+        contents: What parameters hold meanwhile.
+        fixed: Parameters of layers whose variants are in the model itself, which bfloat16 casts anew for each plan.
+        casting: Modules whose kernels want inputs and weights of one type.
+    """
 
     forwards: Sequence[tuple[nn.Module, Callable[..., Any]]]
     contents: Sequence[tuple[nn.Parameter, Tensor]]
-    others: Sequence[nn.Parameter]
+    fixed: Sequence[nn.Parameter]
     casting: Sequence[nn.Module]
 
 
@@ -300,7 +307,7 @@ class Evaluator:
             stack.enter_context(overridden(swap.forwards))
             if self.precision == "bfloat16":
                 back = not self.task.takes_bfloat16
-                stack.enter_context(in_bfloat16(self.model, swap.contents, swap.others, swap.casting, cast_back=back))
+                stack.enter_context(in_bfloat16(self.model, swap.contents, swap.fixed, swap.casting, cast_back=back))
             else:
                 stack.enter_context(holding(swap.contents))
             yield
@@ -326,7 +333,7 @@ class Evaluator:
 
     @functools.cached_property
     def _swap(self) -> _Swap:
-        free, fixed, low = self._survey.free, self._survey.fixed, self.precision == "bfloat16"
+        free, low = self._survey.free, self.precision == "bfloat16"
         forwards = computing(self.model, free, self._compute)
         contents = nothing(self.model, free, torch.bfloat16 if low else None)
         if low:
@@ -334,8 +341,8 @@ class Evaluator:
             others = [parameter for parameter in self.model.parameters() if parameter.is_floating_point() and id(parameter) not in ours]
             contents += [(parameter, parameter.data.to(torch.bfloat16)) for parameter in others]
         replaced = {module for module, _ in forwards}
-        cast = [parameter for layer in fixed for parameter in parameters_of(self.model, layer)]
-        return _Swap(forwards, contents, cast, [module for module in casting_modules(self.model) if module not in replaced])
+        fixed = [parameter for layer in self._survey.fixed for parameter in parameters_of(self.model, layer)]
+        return _Swap(forwards, contents, fixed, [module for module in casting_modules(self.model) if module not in replaced])
 
 
 def _identity(predictions: Predictions) -> bytes:

@@ -98,7 +98,7 @@ def modules_of(model: nn.Module, layer: LayerRef) -> list[nn.Module]:
 def in_bfloat16(
     model: nn.Module,
     contents: Sequence[tuple[nn.Parameter, Tensor]],
-    others: Sequence[nn.Parameter],
+    fixed: Sequence[nn.Parameter],
     casting: Sequence[nn.Module],
     *,
     cast_back: bool,
@@ -108,7 +108,7 @@ def in_bfloat16(
     Args:
         model: The model.
         contents: What most parameters hold.
-        others: Parameters that are cast as they are on entering.
+        fixed: Parameters that are cast as they are on entering.
         casting: Modules whose kernels want inputs and weights of one type.
         cast_back: Whether it returns float32.
 
@@ -121,7 +121,7 @@ def in_bfloat16(
         handles.append(model.register_forward_pre_hook(_cast_all, with_kwargs=True))
         if cast_back:
             handles.append(model.register_forward_hook(_cast_back))
-        with holding([*contents, *((parameter, parameter.data.to(torch.bfloat16)) for parameter in others)]):
+        with holding([*contents, *((parameter, parameter.data.to(torch.bfloat16)) for parameter in fixed)]):
             yield
     finally:
         for handle in handles:
