@@ -48,7 +48,7 @@ export function createBrush(chart, options) {
     const axis = options.axis();
     const middle = axis.left + (ends[0] + ends[1]) / 2;
     bar.style.left = `${Math.max(4, Math.min(chart.clientWidth - bar.offsetWidth - 4, middle - bar.offsetWidth / 2))}px`;
-    bar.style.top = `${axis.top + 22}px`; // below the words that stand at the chart's upper edge;
+    bar.style.top = `${axis.top + 22}px`; // below the words that stand at the chart's upper edge
   }
   function clear(refocus = false) {
     ends = null;
